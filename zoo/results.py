@@ -1,0 +1,116 @@
+"""What an answer is. The same frozen classes come from torch and from a bundle; no NumPy in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+
+class LabelScore(NamedTuple):
+    """A label and its probability in [0, 1]."""
+
+    label: str
+    score: float
+
+
+class _Result:
+    """Shared behaviour: `to_dict()` gives plain JSON types."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LabelScore):
+        return value._asdict()
+    if isinstance(value, _Result):
+        return value.to_dict()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Classification(_Result):
+    """One label for one input. `score` is its probability; `top` the k best, best first."""
+
+    label: str
+    score: float
+    top: tuple[LabelScore, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Classification(label={self.label!r}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity(_Result):
+    """A named entity: `text == input[start:end]`, offsets in characters; `score` is the mean
+    probability of its words' labels."""
+
+    label: str
+    text: str
+    start: int
+    end: int
+    score: float
+
+    def __repr__(self) -> str:
+        return f"Entity({self.label!r}, {self.text!r}, {self.start}:{self.end}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation(_Result):
+    """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop"."""
+
+    text: str
+    prompt: str = ""
+    tokens: tuple[int, ...] = ()
+    finish_reason: str = "length"
+
+    def __repr__(self) -> str:
+        return f"Generation({self.text!r}, tokens={len(self.tokens)}, finish_reason={self.finish_reason!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript(_Result):
+    """What was said. `score` is the mean probability of the emitted characters."""
+
+    text: str
+    score: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Transcript({self.text!r}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Detection(_Result):
+    """An object in an image. `box` is (x0, y0, x1, y1) in pixels of the input image."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RowError(_Result):
+    """What `predict(..., on_error="return")` gives for an input that could not be used."""
+
+    row: int
+    input: str
+    error: str
+    message: str
+
+    def __repr__(self) -> str:
+        return f"RowError(row={self.row}, input={self.input!r}, {self.error}: {self.message})"
+
+
+Result: TypeAlias = (
+    "Classification | list[Entity] | Generation | Transcript | list[Detection] | RowError"
+)
+
+
+def to_plain(result: Any) -> Any:
+    """A result, or a list of them, as JSON types."""
+    return _plain(result)

@@ -1,0 +1,220 @@
+"""What a model is: one YAML file, parsed strictly at the border and frozen within.
+
+YAML names things and never imports them. A `ModelSpec` from the catalogue may name a label set
+(`labels: imagenet-1k`); a resolved one (in a saved model or a bundle) carries the labels themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from zoo.errors import SpecError, suggest
+
+Modality = Literal["text", "vision", "audio"]
+TaskName = Literal[
+    "text-classification",
+    "token-classification",
+    "text-generation",
+    "image-classification",
+    "audio-classification",
+    "automatic-speech-recognition",
+    "feature-extraction",
+]
+Pooling = Literal["mean", "cls", "max", "last"]
+Unit = Annotated[float, Field(gt=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """Strict and immutable: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class TextInput(Frozen):
+    """Text: int64 `input_ids` and `attention_mask`, both `[T]`, T <= max_length tokens."""
+
+    kind: Literal["text"] = "text"
+    max_length: int = Field(gt=0, description="Tokens the model can see at once, special tokens included.")
+    padding_side: Literal["right", "left"] = "right"
+
+
+class ImageInput(Frozen):
+    """An image: uint8 `pixel_values` `[3, H, W]`; mean and std (of values in [0, 1]) are applied inside the module."""
+
+    kind: Literal["image"] = "image"
+    size: tuple[int, int] = Field(description="Height and width in pixels.")
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    crop_pct: Unit = Field(default=0.875, description="The shorter side is resized to size / crop_pct, then cropped.")
+    crop_mode: Literal["center", "squash"] = "center"
+
+
+class AudioInput(Frozen):
+    """Sound: float32 `input_values` `[S]`, mono, at `sampling_rate` Hz, and its int64 `attention_mask` `[S]`."""
+
+    kind: Literal["audio"] = "audio"
+    sampling_rate: int = Field(gt=0, description="Hz.")
+    normalize: bool = Field(default=True, description="Zero mean and unit variance over each recording.")
+    max_seconds: float = Field(default=30.0, gt=0, description="Longer recordings are cut into windows of this length.")
+
+
+InputSpec = Annotated[TextInput | ImageInput | AudioInput, Field(discriminator="kind")]
+
+
+class Weights(Frozen):
+    """Where pretrained weights are: a repository of the hub and one file in it."""
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
+    revision: str = Field(default="main", description="A commit, tag or branch; the commit found is what save() writes.")
+    file: str = "model.safetensors"
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+
+class Embedding(Frozen):
+    """How `embed` makes one vector of many."""
+
+    pooling: Pooling = "mean"
+    normalize: bool = False
+
+
+class ModelSpec(Frozen):
+    """One model: what it is, where its weights are, what goes in and what comes out."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    aliases: tuple[str, ...] = ()
+    title: str = ""
+    modality: Modality
+    tasks: tuple[TaskName, ...] = Field(min_length=1, description="The first is the default of load().")
+    backend: Literal["timm", "torchvision", "transformers", "torchaudio"]
+    architecture: str = Field(description="The backend's own name: a timm model, a transformers model_type, ...")
+    config: dict[str, Any] = Field(default_factory=dict, description="The backend's own options for this architecture.")
+    weights: Weights | None = None
+    input: InputSpec
+    labels: tuple[str, ...] | str | None = Field(
+        default=None, description="Labels in the order of the logits, or the name of a label set beside the YAML files."
+    )
+    embedding: Embedding = Embedding()
+    license: str | None = None
+    paper: str | None = None
+    source: str | None = None
+    parameters: int | None = Field(default=None, gt=0, description="With the head of the default task.")
+    finetune: dict[str, float | int | str | bool] = Field(
+        default_factory=dict, description="Defaults for finetune(), by the names of zoo.TrainConfig."
+    )
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_are_texts(cls, value: Any) -> Any:
+        # YAML reads `no` and `1` as something else than text; a label is always a text.
+        return [str(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    @model_validator(mode="after")
+    def _input_fits(self) -> ModelSpec:
+        expected = {"text": "text", "vision": "image", "audio": "audio"}[self.modality]
+        if self.input.kind != expected:
+            raise ValueError(f"modality {self.modality!r} takes input of kind {expected!r}, not {self.input.kind!r}")
+        return self
+
+    @classmethod
+    def parse(cls, text: str, *, where: str = "this YAML") -> ModelSpec:
+        """Read one YAML text. Raises SpecError that names the key and suggests the right one."""
+        return parse_model(cls, load_yaml(text, where=where), where=where)
+
+    def to_yaml(self) -> str:
+        return dump_yaml(self.model_dump(mode="json", exclude_none=True, exclude_defaults=False))
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Label by the index of its logit; empty when there are none, or only a set's name."""
+        return dict(enumerate(self.labels)) if isinstance(self.labels, tuple) else {}
+
+    def evolve(self, **changes: Any) -> ModelSpec:
+        """A validated copy with some fields changed."""
+        return parse_model(ModelSpec, {**self.model_dump(), **changes}, where=self.name)
+
+    def __str__(self) -> str:
+        return card(self)
+
+
+def card(spec: ModelSpec) -> str:
+    """The spec as a small table for a terminal."""
+    shown = spec.input.model_dump()
+    kind = shown.pop("kind")
+    labels = (
+        f"{len(spec.labels)}: {', '.join(spec.labels[:5])}{', ...' if len(spec.labels) > 5 else ''}"
+        if isinstance(spec.labels, tuple)
+        else spec.labels
+    )
+    rows = {
+        "title": spec.title or None,
+        "aliases": ", ".join(spec.aliases) or None,
+        "tasks": ", ".join(spec.tasks),
+        "backend": f"{spec.backend} ({spec.architecture})",
+        "weights": f"{spec.weights.repo}@{spec.weights.revision}" if spec.weights else "none",
+        "parameters": f"{spec.parameters / 1e6:,.1f} M" if spec.parameters else None,
+        "input": f"{kind} " + ", ".join(f"{key}={value}" for key, value in shown.items()),
+        "labels": labels,
+        "license": spec.license,
+        "paper": spec.paper,
+        "source": spec.source,
+    }
+    width = max(map(len, rows))
+    lines = [f"{key:>{width}}  {value}" for key, value in rows.items() if value is not None]
+    return "\n".join([f"{spec.name} ({spec.modality})", *lines])
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse_model(model: type[T], data: Any, *, where: str) -> T:
+    """Validate `data`; a SpecError lists every fault, the allowed keys' closest beside an unknown one."""
+    if not isinstance(data, Mapping):
+        raise SpecError(f"{where}: expected a mapping of keys, got {type(data).__name__}.")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_fault(model, item)}" for item in error.errors())
+        raise SpecError(f"{where} is not valid:\n{faults}") from error
+
+
+def _fault(model: type[BaseModel], item: Any) -> str:
+    path = ".".join(str(part) for part in item["loc"]) or "(whole)"
+    if item["type"] == "extra_forbidden":
+        wrong = str(item["loc"][-1])
+        return f"{path}: unknown key.{suggest(wrong, _keys(model))}"
+    return f"{path}: {item['msg']}"
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    nested = [TextInput, ImageInput, AudioInput, Weights, Embedding] if model is ModelSpec else []
+    return [*model.model_fields, *(key for part in nested for key in part.model_fields)]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice: YAML would silently keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def load_yaml(text: str, *, where: str) -> Any:
+    """YAML as plain data. Raises SpecError with the line."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{where} is not readable YAML: {error}") from error
+
+
+def dump_yaml(data: Any) -> str:
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))

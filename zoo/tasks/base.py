@@ -1,0 +1,132 @@
+"""What an answer means: targets, loss, metrics, decoding. Torch is seen inside `loss` alone."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from zoo.errors import ConfigError, InputError, suggest
+from zoo.modalities.base import Array, Encoder, Example, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.report import Report
+    from zoo.spec import ModelSpec
+
+Outputs = Mapping[str, Array]
+IGNORE = -100  # torch's own default for positions that count for nothing
+
+
+@dataclass(frozen=True, slots=True)
+class LossOptions:
+    """label_smoothing in [0, 1); class_weights: float32 [C] in the order of the labels, or None."""
+
+    label_smoothing: float = 0.0
+    class_weights: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoOptions:
+    """A task whose `predict` takes no options of its own."""
+
+
+class Scorer(ABC):
+    """Metrics as a stream: what it holds grows with the number of classes, not of logits."""
+
+    @abstractmethod
+    def update(self, outputs: Sequence[Outputs], windows: Sequence[Example]) -> None:
+        """Count one row: the outputs of all its windows, and the windows with their targets."""
+
+    @abstractmethod
+    def compute(self) -> Report: ...
+
+
+class Task(ABC):
+    """What an answer means. Concrete tasks are final; they share functions, not a parent.
+
+    A batch of module outputs becomes one mapping a window by `unbatch`; windows of a row go together
+    into `decode` and `Scorer.update`.
+    """
+
+    name: ClassVar[str]
+    modalities: ClassVar[tuple[str, ...]]
+    output: ClassVar[str] = "logits"
+    columns: ClassVar[tuple[str, str | None]]  # the input's and the target's column in a table: ("text", "label")
+    metric: ClassVar[str]  # the one that early stopping and the best epoch look at
+    higher_is_better: ClassVar[bool] = True
+    needs_labels: ClassVar[bool] = True
+    overlap: ClassVar[float] = 0.0  # of neighbouring windows at prediction
+    options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass: what predict() takes beside batch_size and on_error
+    windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
+
+    def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
+        self.spec = spec
+        self.labels = labels
+        self.index = {label: i for i, label in enumerate(labels)}
+
+    @classmethod
+    @abstractmethod
+    def labels_of(cls, targets: Iterable[Any]) -> tuple[str, ...]:
+        """The labels that these targets need, in a stable order."""
+
+    @abstractmethod
+    def attach(self, windows: Sequence[Example], target: Any) -> list[Example]:
+        """The windows of one row with `targets`. Raises DataError for a target that can't be used."""
+
+    @abstractmethod
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+        """The loss summed over what `weight` counts: a float32 scalar."""
+
+    @abstractmethod
+    def weight(self, targets: Mapping[str, Array], options: LossOptions) -> float:
+        """What the summed loss is divided by: rows, tokens, or the sum of their class weights.
+
+        Known before the forward pass, so that accumulated batches divide by the whole step's weight and
+        equal one large batch even when rows are ragged.
+        """
+
+    @abstractmethod
+    def scorer(self) -> Scorer: ...
+
+    @abstractmethod
+    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Any:
+        """The outputs of all windows of one row as one result. options: an instance of `self.options`."""
+
+    @classmethod
+    def parse_options(cls, given: Mapping[str, Any]) -> Any:
+        """predict()'s own options as the task's dataclass, or ConfigError that names the right one."""
+        allowed = [item.name for item in fields(cls.options)]
+        for name in given:
+            if name not in allowed:
+                raise ConfigError(
+                    f"predict() of {cls.name} has no option {name!r}.{suggest(name, allowed)} "
+                    f"It takes: {', '.join(allowed) or 'none of its own'}."
+                )
+        return cls.options(**given)
+
+    def collate_targets(self, examples: Sequence[Example]) -> dict[str, Array]:
+        """Targets as arrays `[B, ...]`, ragged ones padded with -100."""
+        out: dict[str, Array] = {}
+        for name in examples[0].targets:
+            rows = [np.asarray(example.targets[name]) for example in examples]
+            out[name] = pad(rows, IGNORE) if rows[0].ndim else np.stack(rows)
+        return out
+
+    def unbatch(self, outputs: Outputs, examples: Sequence[Example]) -> list[dict[str, Array]]:
+        """Outputs `[B, ...]` as one mapping a window. Tasks with a length axis cut the padding off."""
+        return [{name: array[i] for name, array in outputs.items()} for i in range(len(examples))]
+
+    def encode(self, encoder: Encoder, raw: Any) -> list[Example]:
+        """The windows of one raw input, or InputError when it is longer than a task without windows allows."""
+        windows = encoder.encode(raw, overlap=self.overlap if self.windowed else 0.0)
+        if len(windows) > 1 and not self.windowed:
+            raise InputError(
+                f"{encoder.describe(raw)} is longer than the model can see, and {self.name} can't be done in windows. "
+                "Shorten it."
+            )
+        return windows
