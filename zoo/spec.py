@@ -191,7 +191,9 @@ def _fault(model: type[BaseModel], item: Any) -> str:
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
-    nested = [TextInput, ImageInput, AudioInput, Weights, Embedding] if model is ModelSpec else []
+    nested: list[type[BaseModel]] = (
+        [TextInput, ImageInput, AudioInput, Weights, Embedding] if model is ModelSpec else []
+    )
     return [*model.model_fields, *(key for part in nested for key in part.model_fields)]
 
 
@@ -201,7 +203,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)

@@ -1,0 +1,223 @@
+"""The folders that the zoo writes: a saved model (`kind: model`) and an exported one (`kind: bundle`).
+
+Both hold `zoo.yaml` (what it is), a `manifest.json` with the size and sha256 of every other file, and
+what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. A folder
+appears whole or not at all: it is written beside its place, synced, and renamed into it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import Field
+
+from zoo.errors import BundleError
+from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
+
+FORMAT = 1
+CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER = (
+    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json",
+)  # fmt: skip
+
+
+class TensorSpec(Frozen):
+    """An array that goes in or comes out; a named axis is dynamic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Parity(Frozen):
+    """How far the graph's answers were from torch's on the same raw inputs."""
+
+    passed: bool
+    samples: int
+    cases: int = Field(description="Batches compared: every batch size, each over ragged rows.")
+    batch_sizes: tuple[int, ...]
+    max_abs_difference: float = Field(description="Over every element of every output.")
+    scale: float = Field(description="The largest absolute value of torch's outputs.")
+    tolerance: float = Field(description="Allowed difference, already multiplied by the scale.")
+    agreement: float = Field(description="Share of samples whose final result is the same, in [0, 1].")
+    source: Literal["user", "built-in"]
+
+
+class Export(Frozen):
+    """How the graph was made."""
+
+    precision: Literal["fp32"] = "fp32"
+    opset: int
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Card(Frozen):
+    """`zoo.yaml`: the resolved spec, the task, and for a bundle its input and output contract."""
+
+    format: int = FORMAT
+    kind: Literal["model", "bundle"]
+    zoo: str
+    task: TaskName
+    spec: ModelSpec
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    export: Export | None = None
+    parity: Parity | None = None
+    history: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.spec.labels if isinstance(self.spec.labels, tuple) else ()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether this folder was written by the zoo."""
+    return (path / CARD).is_file()
+
+
+def read_card(folder: Path) -> Card:
+    """The folder's `zoo.yaml`. Raises BundleError when there is none or it is of a later format."""
+    path = folder / CARD
+    if not path.is_file():
+        raise BundleError(f"{folder} is no folder of the zoo: it has no {CARD}.")
+    data = load_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    version = data.get("format") if isinstance(data, dict) else None
+    if version != FORMAT:
+        raise BundleError(f"{path} is of format {version!r}; this version reads format {FORMAT}. Upgrade polyzoo.")
+    return parse_model(Card, data, where=str(path))
+
+
+def write_card(folder: Path, card: Card) -> None:
+    text = dump_yaml(card.model_dump(mode="json", exclude_none=True))
+    (folder / CARD).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target`, with its manifest, when the block ends without an error.
+
+    On an error (a full disk, an interrupt) the temporary folder goes and what was at `target` stays.
+    Raises BundleError when `target` is something that the zoo did not write.
+    """
+    target = Path(target)
+    _refuse_foreign(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        yield temporary
+        write_manifest(temporary)
+        temporary.chmod(0o755)
+        _replace(temporary, target)
+    except OSError as error:
+        raise BundleError(f"{target} could not be written ({error}); what was there before is untouched.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """Hash and sync every file of a folder into its manifest."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        files[name] = {"sha256": sha256(path), "size": path.stat().st_size}
+        _sync(path)
+    (folder / MANIFEST).write_bytes(_canonical(files))
+    _sync(folder / MANIFEST)
+    _sync(folder)
+
+
+def verify(path: str | Path) -> dict[str, Any]:
+    """Check every byte of a folder of the zoo against its manifest.
+
+    Returns the manifest's files: name -> {"sha256", "size"}. Raises BundleError that names the first
+    file that is missing, changed, unknown, or leads out of the folder.
+    """
+    folder = Path(path)
+    files = _read_manifest(folder)
+    for name, entry in files.items():
+        _check(folder, name, entry)
+    known = {*files, MANIFEST}
+    for found in sorted(folder.rglob("*")):
+        name = found.relative_to(folder).as_posix()
+        if found.is_symlink() or (not found.is_dir() and name not in known):
+            raise BundleError(f"{folder}: {name} is not in the manifest. Export or save it again.")
+    return files
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder} has no {MANIFEST}: it is no folder of the zoo, or only a part of one.")
+    content = path.read_bytes()
+    try:
+        files = json.loads(content)["files"]
+        # A byte changed in white space would still parse: only the one spelling we write is accepted.
+        canonical = _canonical(files)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{path} is damaged: {error}") from error
+    if canonical != content or not isinstance(files, dict):
+        raise BundleError(f"{path} is damaged: it is not what this library writes.")
+    return files
+
+
+def _canonical(files: Any) -> bytes:
+    text = json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True, ensure_ascii=True)
+    return f"{text}\n".encode()
+
+
+def _check(folder: Path, name: str, entry: Any) -> None:
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or str(pure) != name:
+        raise BundleError(f"{folder}: the manifest names {name!r}, which leads out of the folder.")
+    path = folder / name
+    if not isinstance(entry, dict) or set(entry) != {"sha256", "size"}:
+        raise BundleError(f"{folder}: the manifest's entry for {name} is damaged.")
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(f"{folder}: {name} is missing (or a link). Export or save it again.")
+    if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
+        raise BundleError(f"{folder}: {name} is not the file that was written: its bytes have changed.")
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir():
+        raise BundleError(f"{target} is a file; give the name of a folder.")
+    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} holds files that the zoo did not write; give another folder, or empty it first.")
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+        os.rename(target, old / "was")
+        try:
+            os.rename(temporary, target)
+        except OSError:
+            os.rename(old / "was", target)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(temporary, target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""From a name to the parts of a model: which spec, which weights, which tokenizer, which labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo import backends, bundle, catalog
+from zoo import tasks as zoo_tasks
+from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailable, suggest
+from zoo.modalities import make_encoder
+from zoo.modalities.base import Encoder
+from zoo.modalities.text import byte_tokenizer
+from zoo.spec import ModelSpec, TextInput
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+    from zoo.backends.module import ZooModule
+
+PRETRAINED = "pretrained"
+PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
+Source = str | Path | ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a `Model` is made of. `spec.labels` are the labels themselves, in the order of the logits."""
+
+    spec: ModelSpec
+    task: str
+    encoder: Encoder
+    module: ZooModule
+    history: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a model was found: `folder` has its files when it is on this machine already."""
+
+    spec: ModelSpec
+    task: str
+    folder: Path | None = None
+    state: Path | None = None
+    history: tuple[dict[str, Any], ...] = ()
+
+
+def assemble(
+    source: Source,
+    *,
+    task: str | None = None,
+    labels: Sequence[str] | None = None,
+    weights: str | Path | None = PRETRAINED,
+    revision: str | None = None,
+    tokenizer: str | Path | tokenizers.Tokenizer | None = None,
+    seed: int | None = None,
+) -> Parts:
+    """Find, read and build. Arguments and errors as in `zoo.load`."""
+    found = _find(source, revision)
+    chosen = choose_task(found.spec, task or found.task)
+    # Completed first: building needs the backend's whole config, and saving writes it.
+    spec = backends.complete(found.spec)
+    state, spec = _state(found, spec, weights)
+    words = _tokenizer(found, spec, weights, tokenizer)
+    spec = _fit_vocabulary(spec, words, state)
+    spec = spec.evolve(labels=_labels(spec, chosen, labels, default=found.task))
+    encoder = make_encoder(spec, tokenizer=words)
+    return Parts(spec, chosen, encoder, build(spec, chosen, state, seed), found.history)
+
+
+def build(
+    spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, seed: int | None = None
+) -> ZooModule:
+    """The module for a task; without a head while a task that needs labels has none yet."""
+    labels = spec.labels if isinstance(spec.labels, tuple) else ()
+    headless = zoo_tasks.get(task).needs_labels and not labels
+    return backends.build(spec, task="feature-extraction" if headless else task, labels=labels, state=state, seed=seed)
+
+
+def choose_task(spec: ModelSpec, task: str) -> str:
+    zoo_tasks.get(task)
+    if task not in spec.tasks:
+        raise ConfigError(f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}.")
+    return task
+
+
+def _find(source: Source, revision: str | None) -> _Found:
+    if isinstance(source, ModelSpec):
+        return _catalogued(source, revision)
+    if isinstance(source, str) and source.startswith(PREFIXES):
+        spec = backends.resolve(source, revision=revision)
+        return _Found(spec, spec.tasks[0])
+    text = os.fspath(source)
+    # A bare name is the catalogue's, so that a folder that happens to be called "resnet50" changes nothing.
+    if isinstance(source, str) and not _looks_like_path(source):
+        try:
+            return _catalogued(catalog.info(source), revision)
+        except UnknownModel:
+            if not Path(source).is_dir():
+                raise
+    return _folder(Path(text))
+
+
+def _looks_like_path(text: str) -> bool:
+    return text.startswith((".", "~")) or os.sep in text or (os.altsep is not None and os.altsep in text)
+
+
+def _catalogued(spec: ModelSpec, revision: str | None) -> _Found:
+    if isinstance(spec.labels, str):
+        spec = spec.evolve(labels=catalog.labels(spec))
+    if revision is not None and spec.weights is not None:
+        spec = spec.evolve(weights=spec.weights.model_copy(update={"revision": revision}).model_dump())
+    return _Found(spec, spec.tasks[0])
+
+
+def _folder(path: Path) -> _Found:
+    path = path.expanduser()
+    if not path.is_dir():
+        what = "a file; pass it as weights= beside a model's name" if path.is_file() else "not there"
+        raise UnknownModel(
+            f"{str(path)!r} is {what}. load() takes a catalogue name (zoo.list_models()), a folder that save() wrote, a "
+            f"transformers checkpoint folder, or a name after one of: {', '.join(PREFIXES)}."
+        )
+    if not bundle.is_folder(path):
+        spec, state = backends.from_folder(path)
+        return _Found(spec, spec.tasks[0], path, state)
+    card = bundle.read_card(path)
+    if card.kind == "bundle":
+        raise BundleError(f"{path} is an exported bundle: zoo.runtime.load({str(path)!r}) opens it.")
+    # safetensors has no checksum of its own: a flipped bit in it is a wrong weight without a word.
+    bundle.verify(path)
+    return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.history)
+
+
+def _state(
+    found: _Found, spec: ModelSpec, weights: str | Path | None
+) -> tuple[Mapping[str, torch.Tensor] | None, ModelSpec]:
+    if weights is None:
+        return None, spec
+    if weights != PRETRAINED:
+        path = Path(weights).expanduser()
+        if not path.exists():
+            raise WeightsUnavailable(
+                f'There is no weights file {str(path)!r}. weights= takes a file, None (random), or "pretrained".'
+            )
+        return backends.read_state(path), spec
+    if found.state is not None:
+        return backends.read_state(found.state), spec
+    return backends.fetch_state(spec)
+
+
+def _tokenizer(
+    found: _Found, spec: ModelSpec, weights: str | Path | None, given: str | Path | tokenizers.Tokenizer | None
+) -> tokenizers.Tokenizer | None:
+    if not isinstance(spec.input, TextInput):
+        return None
+    if given is not None:
+        return _given_tokenizer(given, spec)
+    if found.folder is not None:
+        return backends.tokenizer(spec, folder=found.folder)
+    if weights is None:
+        # Random weights know no vocabulary, and weights=None promises to touch no network.
+        return byte_tokenizer(style="gpt" if spec.tasks[0] == "text-generation" else "bert")
+    if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
+        return backends.tokenizer(spec, folder=Path(weights).parent)
+    return backends.tokenizer(spec)
+
+
+def _given_tokenizer(given: Any, spec: ModelSpec) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    if isinstance(given, tokenizers.Tokenizer):
+        return given
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return backends.tokenizer(spec, folder=path)
+    if not path.is_file():
+        raise ConfigError(f"There is no tokenizer at {str(path)!r}; give a tokenizer.json or a folder that has one.")
+    return tokenizers.Tokenizer.from_file(str(path))
+
+
+def _fit_vocabulary(spec: ModelSpec, words: tokenizers.Tokenizer | None, state: Any) -> ModelSpec:
+    """With random weights the embedding may be made as large as the tokenizer needs."""
+    if words is None or state is not None or "vocab_size" not in spec.config:
+        return spec
+    size = words.get_vocab_size()
+    if size <= int(spec.config["vocab_size"]):
+        return spec
+    return spec.evolve(config={**spec.config, "vocab_size": size})
+
+
+def _labels(spec: ModelSpec, task: str, given: Sequence[str] | None, *, default: str) -> tuple[str, ...] | None:
+    if given is not None:
+        labels = tuple(str(label) for label in given)
+        if isinstance(given, str) or len(set(labels)) != len(labels) or not labels:
+            raise ConfigError(f"labels is {given!r}; give a list of different names, in the order of the logits.")
+        return labels
+    own = spec.labels if isinstance(spec.labels, tuple) else None
+    # Another head than the one the weights came with answers other questions.
+    return own if task == default or task == "feature-extraction" else None

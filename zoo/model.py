@@ -1,0 +1,307 @@
+"""`zoo.load()` and the `Model` handle: one object over every modality, which delegates everything."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from zoo import __version__, backends, bundle, hub, loading
+from zoo import tasks as zoo_tasks
+from zoo.errors import ConfigError, DeviceError, missing
+from zoo.inference import Batch, BatchSize, Forward, OnError
+from zoo.loading import PRETRAINED, Parts, Source
+from zoo.modalities.base import Array
+from zoo.predictor import Predictor
+from zoo.tasks import generation
+from zoo.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+    from zoo.backends.module import ZooModule
+    from zoo.report import Report
+    from zoo.runtime import BundleModel
+    from zoo.spec import Pooling
+
+
+@final
+class Model(Predictor):
+    """A model of the zoo: spec, encoder, task and torch module. Made by `zoo.load`.
+
+    module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own).
+    history: one record an epoch of the last finetune().
+    """
+
+    def __init__(self, parts: Parts, *, device: str | None = None) -> None:
+        self.spec = parts.spec
+        self.encoder = parts.encoder
+        self.task = zoo_tasks.make(parts.task, parts.spec, _labels(parts))
+        self.module: ZooModule = parts.module
+        self.history: tuple[dict[str, Any], ...] = parts.history
+        self.to(device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def accelerated(self) -> bool:
+        return self.device.type != "cpu"
+
+    def to(self, device: str | None) -> Model:
+        """Move to "cpu", "cuda", "cuda:1", ...; None is the best there is. Returns the model itself."""
+        self.module.to(_device(device)).eval()
+        return self
+
+    def forward(self, batch: Batch) -> dict[str, Array]:
+        self._needs_head("predict")
+        return backends.torch_forward(self.module, self.device, precision="fp32")(batch)
+
+    def _embedder(self, pooling: Pooling | None) -> Forward:
+        return backends.torch_embed(self.module, self.device, pooling=pooling)
+
+    def _stepper(self) -> generation.Stepper:
+        return backends.cached_stepper(self.module, self.device)
+
+    def finetune(
+        self,
+        train: Any,
+        val: Any = 0.1,
+        *,
+        task: str | None = None,
+        labels: Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        config: TrainConfig | None = None,
+        **options: Any,
+    ) -> Model:
+        """Fine-tune on the user's data and return the model itself, with the best epoch's weights.
+
+        train: a class folder, a table or CoNLL file, a data frame, a Hugging Face dataset, a list of pairs, ...
+            (docs/data.md).
+        val: the same, a fraction to hold out (stratified), or None. A `val` split inside `train` comes first.
+        task, labels: read from the data when not given; the head is rebuilt when they are new.
+        columns: what the data calls the task's columns, such as {"text": "review", "label": "stars"}.
+        config, options: a whole `zoo.TrainConfig`, or its fields one by one.
+        """
+        from zoo import training
+        from zoo.training import data
+
+        chosen = _config(config, self.spec.finetune, options)
+        dataset = data.read(train, tasks=self._trainable(), task=task or self._given_task(), columns=columns)
+        train_rows, val_rows = data.hold_out(dataset, val, seed=chosen.seed, columns=columns)
+        found = tuple(labels) if labels is not None else self._labels_for(dataset.task, train_rows)
+        data.check(dataset.task, train_rows, val_rows, found)
+        self._rebuild(dataset.task, found, chosen.seed)
+        self.history = tuple(
+            training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen)
+        )
+        self.module.eval()
+        return self
+
+    def evaluate(
+        self,
+        test: Any,
+        *,
+        columns: Mapping[str, str] | None = None,
+        batch_size: BatchSize = "auto",
+        on_error: OnError = "raise",
+    ) -> Report:
+        """Measure on labelled data, given as to `finetune`; a `test` split inside it is the one used.
+
+        Metrics are counted as rows stream by. on_error="return" leaves unreadable rows out and lists them in
+        `report.skipped`.
+        """
+        from zoo import training
+        from zoo.training import data
+
+        self._needs_head("evaluate")
+        dataset = data.read(test, tasks=(self.task.name,), task=self.task.name, columns=columns)
+        rows = dataset.splits.get("test", dataset.splits["train"])
+        return training.evaluate(
+            self.module,
+            self.task,
+            self.encoder,
+            rows,
+            batch_size=batch_size,
+            device=str(self.device),
+            on_error=on_error,
+            history=self.history,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write safetensors, `zoo.yaml` and the tokenizer; `zoo.load(folder)` is equal to this model."""
+        from safetensors.torch import save_file
+
+        with bundle.writing(folder) as temporary:
+            state = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique(self.module.net).items()}
+            save_file(state, temporary / bundle.WEIGHTS, metadata={"format": "pt"})
+            self.encoder.save(temporary)
+            bundle.write_card(temporary, self._card())
+        return Path(folder)
+
+    def push_to_hub(self, repo: str, *, private: bool = True) -> str:
+        """Save and upload to a repository of the hub. Returns its address."""
+        with tempfile.TemporaryDirectory() as temporary:
+            return hub.push(self.save(Path(temporary) / "model"), repo, private=private)
+
+    def export(
+        self,
+        target: str | Path,
+        *,
+        precision: str = "fp32",
+        samples: Sequence[Any] | None = None,
+        tolerance: float = 1e-4,
+    ) -> BundleModel:
+        """Export to ONNX with everything that serving needs, checked against this model, or raise ParityError.
+
+        samples: raw inputs, as for predict(), to compare on; built-in ones when None.
+        tolerance: allowed difference of any output, times the larger of 1 and the largest output.
+        Returns the bundle, opened on the CPU; its figures are in `bundle.card.parity`.
+        """
+        from zoo import exporting
+
+        self._needs_head("export")
+        module = self.module if self.device.type == "cpu" else copy.deepcopy(self.module).to("cpu")
+        reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
+        return exporting.export(
+            reference, module, target, precision=precision, samples=samples, tolerance=tolerance
+        )
+
+    def __repr__(self) -> str:
+        head = f", {len(self.labels)} labels" if self.labels else ""
+        return f"<Model {self.spec.name!r}: {self.task.name}{head}, on {self.device}>"
+
+    def _trainable(self) -> tuple[str, ...]:
+        return tuple(name for name in self.spec.tasks if name != "feature-extraction")
+
+    def _given_task(self) -> str | None:
+        """The task that was loaded is meant, unless it is the bare encoder, which has no targets."""
+        return None if self.task.name == "feature-extraction" else self.task.name
+
+    def _labels_for(self, task: str, rows: Any) -> tuple[str, ...]:
+        kind = zoo_tasks.get(task)
+        if not kind.needs_labels:
+            return ()
+        # A speech model keeps the vocabulary its weights were trained with; other heads answer the data's classes.
+        if task == "automatic-speech-recognition" and self.task.name == task and self.labels:
+            return self.labels
+        found = kind.labels_of(row.target for row in rows)
+        return self.labels if set(found) <= set(self.labels) and self.task.name == task else found
+
+    def _rebuild(self, task: str, labels: tuple[str, ...], seed: int) -> None:
+        loading.choose_task(self.spec, task)
+        if task == self.task.name and labels == self.labels and self._has_head():
+            return
+        spec = self.spec.evolve(labels=labels or None)
+        device = self.device
+        self.module = loading.build(spec, task, self.module.net.state_dict(), seed)
+        self.spec = spec
+        self.task = zoo_tasks.make(task, spec, labels)
+        self.to(str(device))
+
+    def _has_head(self) -> bool:
+        return bool(self.labels) or not self.task.needs_labels
+
+    def _needs_head(self, verb: str) -> None:
+        if not self._has_head():
+            raise ConfigError(
+                f"{self.spec.name} has no labels for {self.task.name} yet, so it can't {verb}. "
+                "Fine-tune it first, or give load() the labels."
+            )
+
+    def _card(self) -> bundle.Card:
+        return bundle.Card(
+            kind="model", zoo=__version__, task=self.task.name, spec=self.spec, history=self.history  # type: ignore[arg-type]
+        )
+
+
+def load(
+    name: Source,
+    *,
+    task: str | None = None,
+    labels: Sequence[str] | None = None,
+    weights: str | Path | None = PRETRAINED,
+    revision: str | None = None,
+    tokenizer: str | Path | tokenizers.Tokenizer | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+) -> Model:
+    """A model, ready to predict or to be fine-tuned, on the best device there is.
+
+    name: of the catalogue (`zoo.list_models()`); "timm:...", "torchvision:...", "torchaudio:..." or "hf:org/name"; a
+        folder that `save()` wrote, or a transformers checkpoint folder; or a `ModelSpec`.
+    task: one of the spec's tasks, its first when None.
+    labels: of a new head, in the order of the logits.
+    weights: "pretrained"; a file (safetensors, or a pickle read with weights_only); or None for random ones, which
+        touches no network and, for text, uses a built-in byte-level tokenizer unless `tokenizer` is given.
+    revision: a commit, tag or branch of the hub's repository.
+    device: "cpu", "cuda", ...; the best there is when None.
+    seed: of random weights and new heads.
+    Raises UnknownModel, WeightsUnavailable, UnsafeWeights, ConfigError, DeviceError, MissingDependency.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise missing("torch", "train", "zoo.load()") from error
+    parts = loading.assemble(
+        name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, seed=seed
+    )
+    return Model(parts, device=device)
+
+
+def _labels(parts: Parts) -> tuple[str, ...]:
+    if not zoo_tasks.get(parts.task).needs_labels:
+        return ()
+    return parts.spec.labels if isinstance(parts.spec.labels, tuple) else ()
+
+
+def _config(config: TrainConfig | None, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> TrainConfig:
+    if config is None:
+        return TrainConfig.parse({**defaults, **options})
+    if options:
+        raise ConfigError(f"Give config= or single options, not both: {', '.join(options)} came beside config=.")
+    return config
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(f"device={name!r} can't be used ({error}). `zoo doctor` looks for the reason.") from error
+    return device
+
+
+def _unique(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The state without second names of one tensor: safetensors refuses shared memory, loading ties them again."""
+    seen: set[int] = set()
+    state: dict[str, torch.Tensor] = {}
+    for name, tensor in net.state_dict().items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        state[name] = tensor
+    return state
+
+
+# help() and editors show the real options, which stand once, as the fields of TrainConfig.
+def _show_options() -> None:
+    shown = inspect.signature(Model.finetune)
+    own = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    fields = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.annotation)
+        for name, field in TrainConfig.model_fields.items()
+    ]
+    Model.finetune.__signature__ = shown.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+
+
+_show_options()

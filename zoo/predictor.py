@@ -1,0 +1,173 @@
+"""`predict`, `predict_iter` and `embed`, said once for a torch model and for an exported bundle."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zoo.errors import ConfigError, DataError, InputError
+from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, run_rows
+from zoo.modalities.base import Array, Encoder
+from zoo.modalities.text import TextEncoder
+from zoo.results import Generation, RowError
+from zoo.spec import ModelSpec
+from zoo.tasks import generation
+from zoo.tasks.base import Task
+from zoo.tasks.feature_extraction import FeatureExtraction
+
+if TYPE_CHECKING:
+    from zoo.spec import Pooling
+
+
+class Predictor(ABC):
+    """A model that answers raw inputs. Final kinds: `zoo.Model` (torch) and `zoo.runtime.BundleModel`."""
+
+    spec: ModelSpec
+    task: Task
+    encoder: Encoder
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Labels in the order of the logits; empty for a task without."""
+        return self.task.labels
+
+    @property
+    @abstractmethod
+    def accelerated(self) -> bool:
+        """Whether the network runs on a GPU, which sets what batch_size="auto" means."""
+
+    @abstractmethod
+    def forward(self, batch: Any) -> dict[str, Array]:
+        """The network's outputs for one `zoo.inference.Batch`, as float32 arrays `[B, ...]`."""
+
+    @abstractmethod
+    def _embedder(self, pooling: Pooling | None) -> Forward:
+        """A forward that gives `embedding [B, D]`."""
+
+    @abstractmethod
+    def _stepper(self) -> generation.Stepper:
+        """What generation asks for the next token's logits."""
+
+    def predict(
+        self, inputs: Any, *, batch_size: BatchSize = "auto", on_error: OnError = "raise", **options: Any
+    ) -> Any:
+        """One input gives one result; a list gives a list, in the order given.
+
+        inputs: text (`str`); an image (path, bytes, PIL image, array `[H, W, 3]`); sound (path, bytes, mono array
+            `[S]` at the model's rate, or `(array, sampling_rate)`); or a list of them.
+        batch_size: rows a batch, or "auto": sorted by length under a budget that suits the device.
+        on_error: "raise" (InputError that names the row), or "return" a `RowError` in the row's place.
+        options: the task's own: `top_k` of a classification; `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
+            `top_p`, `seed`, `stop` of a generation, by transformers' names. ConfigError for any other.
+        """
+        if isinstance(inputs, list):
+            return list(self.predict_iter(inputs, batch_size=batch_size, on_error=on_error, **options))
+        return next(self.predict_iter([inputs], batch_size=batch_size, on_error=on_error, **options))
+
+    def predict_iter(
+        self, inputs: Iterable[Any], *, batch_size: BatchSize = "auto", on_error: OnError = "raise", **options: Any
+    ) -> Iterator[Any]:
+        """Results of any iterable, lazily and in order, in bounded memory. Options as in `predict`."""
+        if isinstance(inputs, (str, bytes)):
+            raise ConfigError("predict_iter() takes an iterable of inputs; for one input use predict().")
+        parsed = self.task.parse_options(options)
+        if isinstance(parsed, generation.GenerateOptions):
+            return self._generate(inputs, parsed, batch_size, on_error)
+        return self._decode(inputs, parsed, batch_size, on_error)
+
+    def embed(
+        self,
+        inputs: Any,
+        *,
+        pooling: Pooling | None = None,
+        normalize: bool | None = None,
+        batch_size: BatchSize = "auto",
+    ) -> Array:
+        """One vector an input: float32 `[N, D]` for a list, `[D]` for one input.
+
+        pooling: "mean", "cls", "max" or "last" over the real tokens or frames; the spec's own when not given.
+        normalize: to unit length; the spec's own when not given. Longer inputs are embedded in windows,
+        averaged by length.
+        """
+        task = FeatureExtraction(self.spec)
+        options = task.parse_options({} if normalize is None else {"normalize": normalize})
+        many = isinstance(inputs, list)
+        outcomes = run_rows(
+            inputs if many else [inputs],
+            prepare=lambda raw: task.encode(self.encoder, raw),
+            encoder=self.encoder,
+            task=task,
+            forward=self._embedder(pooling),
+            batch_size=batch_size,
+            accelerated=self.accelerated,
+        )
+        vectors = [np.asarray(task.decode(outcome.outputs, outcome.windows, options)) for outcome in outcomes]
+        if not many:
+            return vectors[0]
+        return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
+
+    def outcomes(self, inputs: Iterable[Any], *, batch_size: BatchSize, on_error: OnError) -> Iterator[RowOutcome]:
+        """The network's outputs row by row, before decoding."""
+        return run_rows(
+            inputs,
+            prepare=lambda raw: self.task.encode(self.encoder, raw),
+            encoder=self.encoder,
+            task=self.task,
+            forward=self.forward,
+            batch_size=batch_size,
+            accelerated=self.accelerated,
+            on_error=on_error,
+        )
+
+    def _decode(self, inputs: Iterable[Any], options: Any, batch_size: BatchSize, on_error: OnError) -> Iterator[Any]:
+        for outcome in self.outcomes(inputs, batch_size=batch_size, on_error=on_error):
+            yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)
+
+    def _generate(
+        self, inputs: Iterable[Any], options: generation.GenerateOptions, batch_size: BatchSize, on_error: OnError
+    ) -> Iterator[Generation | RowError]:
+        limits = limits_of(batch_size, "text", accelerated=self.accelerated)
+        rows = enumerate(inputs)
+        while chunk := list(islice(rows, limits.rows)):
+            prompts = [self._prompt(row, raw, options, on_error) for row, raw in chunk]
+            windows = [prompt[0] for prompt in prompts if not isinstance(prompt, RowError)]
+            found: dict[int, Generation] = {}
+            for batch in batches(windows, limits):
+                generated = self._continue([window.inputs["input_ids"] for window in batch], options)
+                texts = {window.row: window.source.text for window in batch}
+                for window, made in zip(batch, generated, strict=True):
+                    text = self._text_encoder.decode(np.asarray(made.tokens, dtype=np.int64))
+                    text = generation.cut_at_stop(text, options.stop)
+                    found[window.row] = Generation(text, texts[window.row], tuple(made.tokens), made.finish_reason)
+            for (row, _), prompt in zip(chunk, prompts, strict=True):
+                yield prompt if isinstance(prompt, RowError) else found[row]
+
+    def _continue(self, prompts: list[Array], options: generation.GenerateOptions) -> list[generation.Generated]:
+        encoder = self._text_encoder
+        return generation.generate(
+            prompts, self._stepper(), options, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
+        )
+
+    def _prompt(self, row: int, raw: Any, options: generation.GenerateOptions, on_error: OnError) -> Any:
+        try:
+            windows = self.task.encode(self.encoder, raw)
+            longest = self._text_encoder.input.max_length
+            if windows[0].length + options.max_new_tokens > longest:
+                raise InputError(
+                    f"the prompt has {windows[0].length} tokens and max_new_tokens is {options.max_new_tokens}; "
+                    f"together they may be {longest}. Shorten the prompt or ask for fewer tokens."
+                )
+            return [window.at(row) for window in windows]
+        except DataError as error:
+            if on_error == "raise":
+                raise type(error)(f"row {row}: {error}", row=row) from error
+            return RowError(row, self.encoder.describe(raw), type(error).__name__, str(error))
+
+    @property
+    def _text_encoder(self) -> TextEncoder:
+        assert isinstance(self.encoder, TextEncoder)
+        return self.encoder

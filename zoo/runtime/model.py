@@ -1,0 +1,90 @@
+"""`zoo.runtime.load(folder)`: an object with the same `predict` and the same results as the torch model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
+
+from zoo import bundle
+from zoo.errors import BundleError, ConfigError
+from zoo.inference import Batch, Forward
+from zoo.modalities import make_encoder
+from zoo.modalities.base import Array
+from zoo.predictor import Predictor
+from zoo.runtime.session import Device, Session
+from zoo.tasks import generation, make
+
+if TYPE_CHECKING:
+    from zoo.spec import Pooling
+
+
+@final
+class BundleModel(Predictor):
+    """An exported model, ready to answer. Made by `zoo.runtime.load`."""
+
+    def __init__(self, folder: Path, card: bundle.Card, session: Session) -> None:
+        self.folder = folder
+        self.card = card
+        self.session = session
+        self.spec = card.spec
+        self.task = make(card.task, card.spec, card.labels)
+        self.encoder = make_encoder(card.spec, folder=folder)
+
+    @property
+    def accelerated(self) -> bool:
+        return self.session.device == "cuda"
+
+    def forward(self, batch: Batch) -> dict[str, Array]:
+        return self.session.run(batch.inputs)
+
+    def _embedder(self, pooling: Pooling | None) -> Forward:
+        if self.card.task != "feature-extraction":
+            raise ConfigError(
+                f"This bundle was exported for {self.card.task}. To embed, load the model with "
+                "task='feature-extraction' and export that."
+            )
+        if pooling not in (None, self.spec.embedding.pooling):
+            raise ConfigError(
+                f"This bundle pools by {self.spec.embedding.pooling!r}, which is part of its graph; {pooling!r} needs "
+                "an export of its own."
+            )
+        return self.forward
+
+    def _stepper(self) -> generation.Stepper:
+        return generation.RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
+
+    def __repr__(self) -> str:
+        return f"<BundleModel {self.folder.name!r}: {self.spec.name}, {self.card.task}, on {self.session.device}>"
+
+
+def load(
+    folder: str | Path,
+    *,
+    device: Device | Literal["auto"] = "cpu",
+    fallback: bool = False,
+    threads: int | None = None,
+    verify: bool = True,
+) -> BundleModel:
+    """Open an exported bundle.
+
+    device: "cpu"; "cuda", which raises DeviceError when CUDA can't be had, unless `fallback`; or "auto".
+    threads: of one operator, ONNX Runtime's own choice when None.
+    verify: hash every file against the manifest first; BundleError when a byte has changed.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise BundleError(f"There is no bundle at {path}. Model.export() or `zoo export` writes one.")
+    if verify:
+        bundle.verify(path)
+    card = bundle.read_card(path)
+    if card.kind != "bundle":
+        raise BundleError(f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one.")
+    session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
+    _check_contract(path, card, session)
+    return BundleModel(path, card, session)
+
+
+def _check_contract(path: Path, card: bundle.Card, session: Session) -> None:
+    stated: dict[str, Any] = {item.name: item.dtype for item in card.inputs}
+    if stated != session.inputs:
+        raise BundleError(f"{path}: the graph takes {session.inputs}, and {bundle.CARD} says {stated}.")

@@ -1,0 +1,84 @@
+"""One ONNX Runtime session, on the device that was asked for or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from zoo.errors import BundleError, ConfigError, DeviceError, missing
+from zoo.modalities.base import Array
+
+Device = Literal["cpu", "cuda"]
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
+
+
+class Session:
+    """`run` of named arrays. `device` is where it really runs; `inputs` maps names to dtypes."""
+
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        device: Device | Literal["auto"] = "cpu",
+        fallback: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if device not in ("cpu", "cuda", "auto"):
+            raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
+        ort = _onnxruntime()
+        self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads)
+        active = self._session.get_providers()
+        self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
+        self.inputs = {item.name: _DTYPES.get(item.type, item.type) for item in self._session.get_inputs()}
+        self.outputs = [item.name for item in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Arrays `[B, ...]` in, arrays `[B, ...]` out, by name."""
+        feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
+        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("onnxruntime", "cpu", "Running a bundle") from error
+    return onnxruntime
+
+
+def _open(ort: Any, graph: Path, device: str, *, fallback: bool, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and _cuda(ort, fallback):
+        providers.insert(0, "CUDAExecutionProvider")
+    try:
+        session = ort.InferenceSession(str(graph), options, providers=providers)
+    except Exception as error:  # ONNX Runtime's errors share no public base class.
+        raise BundleError(f"{graph} can't be opened by ONNX Runtime {ort.__version__}: {error}") from error
+    # ONNX Runtime falls back to the CPU without an error when CUDA's libraries don't load.
+    if "CUDAExecutionProvider" not in session.get_providers() and device == "cuda" and not fallback:
+        raise DeviceError(_no_cuda("ONNX Runtime could not load its CUDA provider"))
+    return session
+
+
+def _cuda(ort: Any, fallback: bool) -> bool:
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        if fallback:
+            return False
+        raise DeviceError(_no_cuda("this ONNX Runtime has no CUDA provider"))
+    # Finds the CUDA and cuDNN libraries of the nvidia packages, which are on no loader's path.
+    ort.preload_dlls()
+    return True
+
+
+def _no_cuda(reason: str) -> str:
+    return (
+        f'device="cuda" was asked for, but {reason}. Install it with: pip install "polyzoo[gpu]" (and no onnxruntime '
+        'beside it; `zoo doctor` checks), or pass device="cpu" or fallback=True.'
+    )
