@@ -56,7 +56,7 @@ class Task(ABC):
     name: ClassVar[str]
     modalities: ClassVar[tuple[str, ...]]
     output: ClassVar[str] = "logits"
-    columns: ClassVar[tuple[str, str | None]]  # the input's and the target's column in a table: ("text", "label")
+    columns: tuple[str, str | None]  # the input's and the target's column in a table: ("text", "label")
     metric: ClassVar[str]  # the one that early stopping and the best epoch look at
     higher_is_better: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
@@ -110,12 +110,16 @@ class Task(ABC):
         return cls.options(**given)
 
     def collate_targets(self, examples: Sequence[Example]) -> dict[str, Array]:
-        """Targets as arrays `[B, ...]`, ragged ones padded with -100."""
+        """Targets as arrays `[B, ...]`, ragged ones padded with -100 on the side where the inputs are."""
         out: dict[str, Array] = {}
         for name in examples[0].targets:
             rows = [np.asarray(example.targets[name]) for example in examples]
-            out[name] = pad(rows, IGNORE) if rows[0].ndim else np.stack(rows)
+            out[name] = pad(rows, IGNORE, left=self.left_padded) if rows[0].ndim else np.stack(rows)
         return out
+
+    @property
+    def left_padded(self) -> bool:
+        return getattr(self.spec.input, "padding_side", "right") == "left"
 
     def unbatch(self, outputs: Outputs, examples: Sequence[Example]) -> list[dict[str, Array]]:
         """Outputs `[B, ...]` as one mapping a window. Tasks with a length axis cut the padding off."""
@@ -130,3 +134,11 @@ class Task(ABC):
                 "Shorten it."
             )
         return windows
+
+    def examples(self, encoder: Encoder, raw: Any, target: Any) -> list[Example]:
+        """The windows of one labelled row, for training and evaluation.
+
+        A text that `encode` refuses as too long for one answer is cut into windows here: its tokens are
+        counted one by one.
+        """
+        return self.attach(encoder.encode(raw, overlap=self.overlap), target)

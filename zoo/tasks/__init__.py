@@ -1,0 +1,39 @@
+"""What an answer means, one file a task. `get(name)` is the class, `make(name, spec, labels)` an instance."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from zoo.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from zoo.spec import ModelSpec
+    from zoo.tasks.base import Task
+
+# A task's name on the hub, and where its class is; nothing is imported until it is asked for.
+TASKS = {
+    "text-classification": "zoo.tasks.classification:TextClassification",
+    "image-classification": "zoo.tasks.classification:ImageClassification",
+    "audio-classification": "zoo.tasks.classification:AudioClassification",
+    "token-classification": "zoo.tasks.token_classification:TokenClassification",
+    "text-generation": "zoo.tasks.text_generation:TextGeneration",
+    "automatic-speech-recognition": "zoo.tasks.speech_recognition:SpeechRecognition",
+    "feature-extraction": "zoo.tasks.feature_extraction:FeatureExtraction",
+}
+
+
+def get(name: str) -> type[Task]:
+    """The class of a task. Raises ConfigError that suggests the right name."""
+    if name not in TASKS:
+        raise ConfigError(f"Unknown task {name!r}.{suggest(name, TASKS)} The tasks are: {', '.join(TASKS)}.")
+    module, attribute = TASKS[name].split(":")
+    return cast("type[Task]", getattr(importlib.import_module(module), attribute))
+
+
+def make(name: str, spec: ModelSpec, labels: tuple[str, ...] = ()) -> Task:
+    """A task for one model. labels: in the order of the logits; empty for a task without."""
+    return get(name)(spec, tuple(labels))
+
+
+__all__ = ["TASKS", "get", "make"]

@@ -1,0 +1,33 @@
+"""Small NumPy functions that tasks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from zoo.modalities.base import Array, Example
+
+
+def softmax(logits: Array) -> Array:
+    """Probabilities over the last axis, in the dtype of `logits`."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def log_softmax(logits: Array) -> Array:
+    """Log-probabilities over the last axis, in the dtype of `logits`."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def by_length(rows: Sequence[Array], windows: Sequence[Example]) -> Array:
+    """The mean over windows `[D]`, each counted by its length: a short last window says less."""
+    if len(rows) == 1:
+        return np.asarray(rows[0])
+    return np.asarray(np.average(np.stack(rows), axis=0, weights=[max(window.length, 1) for window in windows]))
+
+
+def unpadded(rows: Array, length: int, *, left: bool) -> Array:
+    """`[T, ...]` without the padding of its batch: `[length, ...]`."""
+    return rows[len(rows) - length :] if left else rows[:length]

@@ -1,0 +1,76 @@
+"""Feature extraction: one vector for one input. It has no targets, so it can't be fine-tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn, final
+
+import numpy as np
+
+from zoo.errors import ConfigError
+from zoo.modalities.base import Array, Example
+from zoo.tasks.arrays import by_length
+from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from zoo.spec import ModelSpec
+
+_INPUTS = {"text": "text", "vision": "image", "audio": "audio"}
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureOptions:
+    """normalize: to unit length; the spec's own choice when None."""
+
+    normalize: bool | None = None
+
+
+@final
+class FeatureExtraction(Task):
+    """Outputs `embedding [B, D]`; a result is float32 `[D]`, the mean of the windows counted by their length."""
+
+    name = "feature-extraction"
+    modalities = ("text", "vision", "audio")
+    output = "embedding"
+    columns = ("text", None)  # of one model: by its modality
+    metric = ""
+    needs_labels = False
+    options = FeatureOptions
+
+    def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(spec, labels)
+        self.columns = (_INPUTS[spec.modality], None)
+
+    @classmethod
+    def labels_of(cls, targets: Iterable[Any]) -> tuple[str, ...]:
+        return ()
+
+    def attach(self, windows: Sequence[Example], target: Any) -> list[Example]:
+        self._refuse()
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+        self._refuse()
+
+    def weight(self, targets: Mapping[str, Array], options: LossOptions) -> float:
+        self._refuse()
+
+    def scorer(self) -> Scorer:
+        self._refuse()
+
+    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Array:
+        vector = by_length([output["embedding"].astype(np.float32, copy=False) for output in outputs], windows)
+        normalize = self.spec.embedding.normalize if options.normalize is None else options.normalize
+        if normalize:
+            vector = vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return np.asarray(vector, dtype=np.float32)
+
+    def _refuse(self) -> NoReturn:
+        trainable = [name for name in self.spec.tasks if name != self.name]
+        choice = ", ".join(trainable) if trainable else "none of this model's"
+        raise ConfigError(
+            f"feature-extraction has no targets, so {self.spec.name} can't be fine-tuned or evaluated on it. "
+            f"Tasks that can: {choice}."
+        )

@@ -1,0 +1,51 @@
+"""Summed losses, and what they are divided by. Torch is imported inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from zoo.errors import ConfigError
+from zoo.modalities.base import Array
+from zoo.tasks.base import IGNORE, LossOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
+    """Summed over labels that are not -100; torch's own class weights and label smoothing.
+
+    logits: `[..., C]`; labels: int64 `[...]`. Divided by `label_weight`, it is torch's mean.
+    """
+    import torch
+    from torch.nn import functional
+
+    weights = None
+    if options.class_weights is not None:
+        weights = torch.as_tensor(options.class_weights, dtype=torch.float32, device=logits.device)
+    return functional.cross_entropy(
+        logits.float().flatten(0, -2),
+        labels.flatten(),
+        weight=weights,
+        ignore_index=IGNORE,
+        reduction="sum",
+        label_smoothing=options.label_smoothing,
+    )
+
+
+def label_weight(labels: Array, options: LossOptions) -> float:
+    """How many labels are not -100, or the sum of their class weights."""
+    counted = labels[labels != IGNORE]
+    if options.class_weights is None:
+        return float(counted.size)
+    return float(np.asarray(options.class_weights, dtype=np.float64)[counted].sum())
+
+
+def refuse(task: str, options: LossOptions, *, smoothing: bool = False) -> None:
+    """ConfigError for options that mean nothing to a task. smoothing: whether label_smoothing does."""
+    if options.class_weights is not None:
+        raise ConfigError(f"class weights go with the classes of a classification; {task} has none.")
+    if options.label_smoothing and not smoothing:
+        raise ConfigError(f"label_smoothing means nothing to the loss of {task}; leave it at 0.")

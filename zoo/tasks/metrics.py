@@ -1,0 +1,150 @@
+"""Metrics as streams: counters that hold numbers by class, never logits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from zoo.errors import missing
+from zoo.modalities.base import Array
+from zoo.report import ClassScore, Confusion
+from zoo.tasks.tags import Span
+
+# 8 MB as int64; the scores of larger label sets are counted without a matrix.
+_CONFUSION_LIMIT = 1000
+
+
+class LabelCounter:
+    """Right and wrong labels, by class. Agrees with scikit-learn's scores at zero_division=0."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        size = len(labels)
+        self.labels = tuple(labels)
+        self._right = np.zeros(size, dtype=np.int64)
+        self._answered = np.zeros(size, dtype=np.int64)
+        self._true = np.zeros(size, dtype=np.int64)
+        self._matrix = np.zeros((size, size), dtype=np.int64) if size <= _CONFUSION_LIMIT else None
+
+    def update(self, true: Array, answered: Array) -> None:
+        """true, answered: int64 `[N]` indices of labels; an answer of -1 is none of them."""
+        size = len(self.labels)
+        known = answered >= 0
+        self._right += np.bincount(true[true == answered], minlength=size)
+        self._answered += np.bincount(answered[known], minlength=size)
+        self._true += np.bincount(true, minlength=size)
+        if self._matrix is not None:
+            np.add.at(self._matrix, (true[known], answered[known]), 1)
+
+    @property
+    def accuracy(self) -> float:
+        return _ratio(int(self._right.sum()), int(self._true.sum()))
+
+    def scores(self) -> tuple[ClassScore, ...]:
+        """Every label, in order."""
+        counts = zip(self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist(), strict=True)
+        return tuple(_score(*count) for count in counts)
+
+    def averages(self) -> dict[str, ClassScore]:
+        return _averages(
+            [
+                (label, right, answered, true)
+                for label, right, answered, true in zip(
+                    self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist(), strict=True
+                )
+                if answered or true
+            ]
+        )
+
+    def confusion(self) -> Confusion | None:
+        """None for more than a thousand labels."""
+        if self._matrix is None:
+            return None
+        return Confusion(self.labels, tuple(map(tuple, self._matrix.tolist())))
+
+
+class EntityCounter:
+    """Entities found whole: type, start and end must all be right. Agrees with seqeval's default mode."""
+
+    def __init__(self) -> None:
+        self._right: Counter[str] = Counter()
+        self._answered: Counter[str] = Counter()
+        self._true: Counter[str] = Counter()
+
+    def update(self, true: Iterable[Span], answered: Iterable[Span]) -> None:
+        """The entities of one row."""
+        expected, got = set(true), set(answered)
+        self._right.update(span.type for span in expected & got)
+        self._answered.update(span.type for span in got)
+        self._true.update(span.type for span in expected)
+
+    def scores(self) -> tuple[ClassScore, ...]:
+        """Every type that was seen, alphabetically."""
+        return tuple(_score(*count) for count in self._counts())
+
+    def averages(self) -> dict[str, ClassScore]:
+        return _averages(self._counts())
+
+    def _counts(self) -> list[tuple[str, int, int, int]]:
+        types = sorted({*self._true, *self._answered})
+        return [(name, self._right[name], self._answered[name], self._true[name]) for name in types]
+
+
+class EditCounter:
+    """Word and character error rates by jiwer: edits over reference words, summed over all rows."""
+
+    def __init__(self) -> None:
+        try:
+            import jiwer
+        except ImportError as error:
+            raise missing("jiwer", "train", "The word error rate") from error
+        self._jiwer = jiwer
+        self._edits = {"wer": 0, "cer": 0}
+        self._sizes = {"wer": 0, "cer": 0}
+
+    def update(self, reference: str, hypothesis: str) -> None:
+        words = self._jiwer.process_words([reference], [hypothesis])
+        characters = self._jiwer.process_characters([reference], [hypothesis])
+        for name, found in (("wer", words), ("cer", characters)):
+            self._edits[name] += found.substitutions + found.deletions + found.insertions
+            self._sizes[name] += found.hits + found.substitutions + found.deletions
+
+    def rates(self) -> dict[str, float]:
+        """wer and cer, as fractions; more than 1 when there are more edits than there is reference."""
+        return {name: _ratio(self._edits[name], self._sizes[name]) for name in ("wer", "cer")}
+
+
+def _score(label: str, right: int, answered: int, true: int) -> ClassScore:
+    precision, recall = _ratio(right, answered), _ratio(right, true)
+    return ClassScore(label, precision, recall, _ratio(2 * right, answered + true), true)
+
+
+def _averages(counts: Sequence[tuple[str, int, int, int]]) -> dict[str, ClassScore]:
+    """Micro: of the sums. Macro: plain mean of classes. Weighted: mean of classes by support."""
+    scores = [_score(*count) for count in counts]
+    right, answered, true = (sum(count[i] for count in counts) for i in (1, 2, 3))
+    return {
+        "micro": _score("micro", right, answered, true),
+        "macro": _mean("macro", scores, [1] * len(scores)),
+        "weighted": _mean("weighted", scores, [score.support for score in scores]),
+    }
+
+
+def _mean(name: str, scores: Sequence[ClassScore], weights: Sequence[int]) -> ClassScore:
+    total = sum(weights)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total if total else 0.0
+
+    return ClassScore(
+        name,
+        mean(score.precision for score in scores),
+        mean(score.recall for score in scores),
+        mean(score.f1 for score in scores),
+        sum(score.support for score in scores),
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
