@@ -1,0 +1,153 @@
+"""The contract of every module of the zoo: the encoder's arrays in, the task's named outputs out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from zoo.errors import ConfigError
+from zoo.spec import ImageInput, ModelSpec
+
+POOLINGS = ("mean", "cls", "max", "last")
+
+
+class ZooModule(nn.Module, ABC):
+    """An upstream network behind one interface. Abstract; each backend has final ones.
+
+    net: the upstream module; what is saved is `net.state_dict()`, with upstream's own keys.
+    head: names, within `net`, of the modules and parameters that belong to the task.
+    task: the task's name. pooling: how `embed` makes one vector of many, unless told otherwise.
+    fresh_head: the head's parameters are random, because no checkpoint had any that fit.
+    """
+
+    def __init__(self, net: nn.Module, *, spec: ModelSpec, task: str, head: tuple[str, ...]) -> None:
+        super().__init__()
+        self.net = net
+        self.head = head
+        self.task = task
+        self.pooling: str = spec.embedding.pooling
+        self.normalize = spec.embedding.normalize
+        self.fresh_head = True
+        self.head_only = False
+
+    @abstractmethod
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """The outputs of the task, from exactly what the encoder's `collate` gives.
+
+        classification: logits [B, C]; token-classification: logits [B, T, C]; text-generation: logits
+        [B, T, V]; automatic-speech-recognition: logits [B, F, V] and int64 lengths [B], the frames of
+        each row; feature-extraction: embedding [B, D].
+        """
+
+    @abstractmethod
+    def pooled(self, pooling: str, **inputs: Tensor) -> Tensor:
+        """One vector `[B, D]` a row, padding left out, not normalised."""
+
+    def embed(self, pooling: str | None = None, **inputs: Tensor) -> Tensor:
+        """float32 `[B, D]`: one vector a row; of unit length where the spec's embedding says so.
+
+        pooling: "mean", "cls" (the first token), "max" or "last"; None takes the spec's.
+        """
+        vectors = self.pooled(check_pooling(pooling or self.pooling), **inputs).float()
+        return nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """What is the task's alone. Empty where the head shares its weights with the body (GPT-2's)."""
+        return (parameter for name, parameter in self.net.named_parameters() if self.in_head(name))
+
+    def body_parameters(self) -> Iterator[nn.Parameter]:
+        return (parameter for name, parameter in self.net.named_parameters() if not self.in_head(name))
+
+    def in_head(self, name: str) -> bool:
+        """Whether a key of `net.state_dict()` belongs to the head."""
+        return any(name == prefix or name.startswith(f"{prefix}.") for prefix in self.head)
+
+    def set_head_only(self, on: bool) -> None:
+        """Freeze everything but the head (also its dropout and batch statistics), or free it again.
+
+        Raises ConfigError when there is no head to train.
+        """
+        if on and not any(True for _ in self.head_parameters()):
+            raise ConfigError(
+                f'method="head" needs a head of its own, and {type(self.net).__name__} has none for {self.task}. '
+                'Use method="full" or method="lora".'
+            )
+        self.head_only = on
+        for parameter in self.body_parameters():
+            parameter.requires_grad_(not on)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> ZooModule:
+        super().train(mode)
+        if mode and self.head_only:
+            for name, child in self.net.named_modules():
+                child.training = self.in_head(name)
+        return self
+
+
+class Normalize(nn.Module):
+    """uint8 (or float in [0, 255]) `[B, 3, H, W]` as `(x / 255 - mean) / std`, in the module's own dtype."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, image: ImageInput) -> None:
+        super().__init__()
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(image, name), dtype=torch.float32).view(1, 3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        return (pixel_values.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+
+def check_pooling(pooling: str) -> str:
+    if pooling not in POOLINGS:
+        raise ConfigError(f"Unknown pooling {pooling!r}. Use one of: {', '.join(POOLINGS)}.")
+    return pooling
+
+
+def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """`[B, T, D]` and an int or bool mask `[B, T]` (1 = real, padding on either side) as `[B, D]`."""
+    if pooling == "cls":
+        return rows_at(hidden, mask.long().argmax(dim=1))
+    if pooling == "last":
+        return rows_at(hidden, last_position(mask))
+    real = mask.bool().unsqueeze(-1)
+    if pooling == "max":
+        return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)
+    total = hidden.masked_fill(~real, 0.0).sum(dim=1)
+    return total / real.sum(dim=1).clamp(min=1).to(hidden.dtype)
+
+
+def last_position(mask: Tensor) -> Tensor:
+    """int64 `[B]`: the index of the last 1 of each row of a `[B, T]` mask, whichever side is padded."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return (mask.long() * positions).argmax(dim=1)
+
+
+def rows_at(values: Tensor, index: Tensor) -> Tensor:
+    """`values[b, index[b]]` for every row: `[B, T, D]` and int64 `[B]` as `[B, D]`."""
+    spread = index.view(-1, 1, 1).expand(-1, 1, values.shape[-1])
+    return values.gather(1, spread).squeeze(1)
+
+
+def masked_group_norm(values: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Tensor:
+    """`norm` with one group a channel, its statistics over the first `lengths[b]` frames of each row.
+
+    values: `[B, C, F]`; lengths: int64 `[B]`. Upstream's norm counts the padding too, so a row's answer
+    would depend on its neighbours. Statistics are float32 also under autocast.
+    """
+    x = values.float()
+    frames = torch.arange(values.shape[-1], device=values.device)
+    real = (frames.unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(1).to(x.dtype)
+    count = lengths.clamp(min=1).to(x.dtype).view(-1, 1, 1)
+    mean = (x * real).sum(dim=-1, keepdim=True) / count
+    variance = ((x - mean).square() * real).sum(dim=-1, keepdim=True) / count
+    x = (x - mean) * torch.rsqrt(variance + norm.eps)
+    if norm.affine:
+        x = x * norm.weight.float().view(1, -1, 1) + norm.bias.float().view(1, -1, 1)
+    return x.to(values.dtype)

@@ -1,0 +1,116 @@
+"""Image models of timm. Everything that is timm's own way stays in this file."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any, final
+
+import timm
+from torch import Tensor, nn
+
+from zoo.backends.module import Normalize, ZooModule
+from zoo.backends.weights import load_into
+from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
+from zoo.spec import ImageInput, ModelSpec
+
+TASKS = ("image-classification", "feature-extraction")
+
+
+@final
+class TimmModule(ZooModule):
+    """A timm model. Inputs: uint8 `pixel_values [B, 3, H, W]`, normalised inside."""
+
+    def __init__(self, net: nn.Module, *, spec: ModelSpec, task: str) -> None:
+        super().__init__(net, spec=spec, task=task, head=_head_of(net) if task != "feature-extraction" else ())
+        assert isinstance(spec.input, ImageInput)
+        self.prepare = Normalize(spec.input)
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        if self.task == "feature-extraction":
+            return {"embedding": self.embed(pixel_values=pixel_values)}
+        return {"logits": self.net(self.prepare(pixel_values))}
+
+    def pooled(self, pooling: str, pixel_values: Tensor) -> Tensor:
+        """What the classifier sees: each architecture pools in the way it was trained with."""
+        if pooling != self.pooling:
+            raise ConfigError(f"{type(self.net).__name__} pools in its own way; leave out pooling={pooling!r}.")
+        net: Any = self.net
+        features: Tensor = net.forward_head(net.forward_features(self.prepare(pixel_values)), pre_logits=True)
+        return features.flatten(1)
+
+
+def build(
+    spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
+) -> ZooModule:
+    if task not in TASKS:
+        raise SpecError(f"{spec.name} is a timm model: it can be built for {', '.join(TASKS)}, not for {task!r}.")
+    module = TimmModule(_create(spec, len(labels) if task != "feature-extraction" else 0), spec=spec, task=task)
+    if state is None:
+        return module
+    prefixes = _head_of(module.net)
+
+    def is_head(key: str) -> bool:
+        return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+    module.fresh_head = load_into(
+        module.net, _converted(state, module.net, spec), is_head=is_head, where=f"timm's {spec.architecture}"
+    )
+    return module
+
+
+def _create(spec: ModelSpec, classes: int) -> nn.Module:
+    if not timm.is_model(spec.architecture):
+        raise UnknownModel(unknown(spec.architecture))
+    try:
+        net: nn.Module = timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **spec.config)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise SpecError(f"timm can't build {spec.architecture!r} with {spec.config}: {error}") from error
+    return net
+
+
+def unknown(name: str) -> str:
+    names = timm.list_models(pretrained=False)
+    return f"timm has no model {name!r}.{suggest(name.split('.')[0], names)} timm.list_models() lists all {len(names)}."
+
+
+def _head_of(net: Any) -> tuple[str, ...]:
+    """The classifier's names in the network: one, or two for distilled models."""
+    named = net.pretrained_cfg.get("classifier") or ()
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _converted(state: Mapping[str, Tensor], net: nn.Module, spec: ModelSpec) -> Mapping[str, Tensor]:
+    """The checkpoint in timm's names: as it is, or through timm's own filter for the authors' original files."""
+    own = net.state_dict()
+    if "_conv_stem.weight" in state:
+        return _by_order(state, own, spec)
+    if all(key in state and state[key].shape == own[key].shape for key in own if not key.endswith("_tracked")):
+        return state
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if convert is None or len(inspect.signature(convert).parameters) < 2:
+        return state
+    try:
+        converted: Mapping[str, Tensor] = convert(dict(state), net)
+    except (KeyError, RuntimeError, AttributeError, ValueError):
+        return state  # Not a file that timm knows: the names as they came tell more in the message that follows.
+    return converted
+
+
+def _by_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor], spec: ModelSpec) -> Mapping[str, Tensor]:
+    """Checkpoints of the `efficientnet_pytorch` family (`_conv_stem`, `_blocks.0._depthwise_conv`, ...).
+
+    They hold the same tensors in the same order under other names. Renamed only when every name is of that
+    family and every shape, the classifier's apart, agrees in order.
+    """
+    body = [key for key in state if not key.startswith("_fc.")]
+    names = body if len(own) == len(body) else list(state)
+    pairs = list(zip(names, own, strict=False))
+    known = all(key.startswith("_") for key in state)
+    agree = all(state[theirs].shape == own[ours].shape or theirs.startswith("_fc.") for theirs, ours in pairs)
+    if not known or len(names) != len(own) or not agree:
+        raise SpecError(
+            f"The weights have the names of efficientnet_pytorch, but are not those of timm's {spec.architecture!r}."
+        )
+    return {ours: state[theirs] for theirs, ours in pairs}
