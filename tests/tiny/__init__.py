@@ -1,0 +1,67 @@
+"""Every family of the catalogue at a size that builds and runs in a moment, for tests.
+
+    tiny(catalog.info("bert-base-cased"))   # the same family, tasks and labels; 2 layers of width 32
+
+What makes a family small stands in `timm.yaml` and `transformers.yaml`, beside this file.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from zoo.spec import ModelSpec, load_yaml
+
+FAMILIES = (
+    "albert-base-v2",
+    "bert-base-cased",
+    "distilbert-base-uncased",
+    "gpt2",
+    "roberta-base",
+    "convnext-tiny",
+    "densenet121",
+    "efficientnet-lite0",
+    "inception-v3",
+    "inception-v4",
+    "mobilenetv3-large",
+    "resnet18",
+    "vgg11",
+    "vit-b-16",
+    "hubert-base",
+    "wav2vec2-base-960h",
+    "wav2vec2-large-xlsr-53",
+)
+"""One catalogue name of each family. wav2vec 2.0 is two: with group norm, and with layer norm."""
+
+
+def tiny(spec: ModelSpec) -> ModelSpec:
+    """The spec at a tiny size: valid, of the same family, tasks and labels, without pretrained weights."""
+    small = _sizes(spec.backend)[size_of(spec)]
+    return spec.evolve(
+        config={**spec.config, **small.get("config", {})},
+        input={**spec.input.model_dump(), **small["input"]},
+        weights=None,
+        parameters=None,
+    )
+
+
+def family(spec: ModelSpec) -> str:
+    """What models of one family share: their code, and for speech the norm of their feature extractor."""
+    norm = spec.config.get("feat_extract_norm")
+    return f"{size_of(spec)}-{norm}" if norm else size_of(spec)
+
+
+def size_of(spec: ModelSpec) -> str:
+    """The key of the tiny sizes that fits a spec: the longest one that its architecture starts with."""
+    name = spec.architecture.removeprefix("tf_").replace("resnext", "resnet")
+    fitting = [key for key in _sizes(spec.backend) if name.startswith(key)]
+    if not fitting:
+        raise LookupError(f"{spec.name}: no tiny size for {spec.architecture!r}; add one to {spec.backend}.yaml")
+    return max(fitting, key=len)
+
+
+@cache
+def _sizes(backend: str) -> dict[str, Any]:
+    path = Path(__file__).with_name(f"{backend}.yaml")
+    return dict(load_yaml(path.read_text(encoding="utf-8"), where=str(path)))
