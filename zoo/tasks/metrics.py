@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,6 +15,13 @@ from zoo.tasks.tags import Span
 
 # 8 MB as int64; the scores of larger label sets are counted without a matrix.
 _CONFUSION_LIMIT = 1000
+
+
+class _Count(NamedTuple):
+    label: str
+    right: int
+    answered: int
+    true: int
 
 
 class LabelCounter:
@@ -43,25 +51,21 @@ class LabelCounter:
 
     def scores(self) -> tuple[ClassScore, ...]:
         """Every label, in order."""
-        counts = zip(self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist(), strict=True)
-        return tuple(_score(*count) for count in counts)
+        return tuple(map(_score, self._counts()))
 
     def averages(self) -> dict[str, ClassScore]:
-        return _averages(
-            [
-                (label, right, answered, true)
-                for label, right, answered, true in zip(
-                    self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist(), strict=True
-                )
-                if answered or true
-            ]
-        )
+        """Over the labels that occur, in the data or in the answers."""
+        return _averages([count for count in self._counts() if count.answered or count.true])
 
     def confusion(self) -> Confusion | None:
         """None for more than a thousand labels."""
         if self._matrix is None:
             return None
         return Confusion(self.labels, tuple(map(tuple, self._matrix.tolist())))
+
+    def _counts(self) -> list[_Count]:
+        columns = (self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist())
+        return [_Count(*row) for row in zip(*columns, strict=True)]
 
 
 class EntityCounter:
@@ -81,14 +85,14 @@ class EntityCounter:
 
     def scores(self) -> tuple[ClassScore, ...]:
         """Every type that was seen, alphabetically."""
-        return tuple(_score(*count) for count in self._counts())
+        return tuple(map(_score, self._counts()))
 
     def averages(self) -> dict[str, ClassScore]:
         return _averages(self._counts())
 
-    def _counts(self) -> list[tuple[str, int, int, int]]:
+    def _counts(self) -> list[_Count]:
         types = sorted({*self._true, *self._answered})
-        return [(name, self._right[name], self._answered[name], self._true[name]) for name in types]
+        return [_Count(name, self._right[name], self._answered[name], self._true[name]) for name in types]
 
 
 class EditCounter:
@@ -115,17 +119,18 @@ class EditCounter:
         return {name: _ratio(self._edits[name], self._sizes[name]) for name in ("wer", "cer")}
 
 
-def _score(label: str, right: int, answered: int, true: int) -> ClassScore:
-    precision, recall = _ratio(right, answered), _ratio(right, true)
-    return ClassScore(label, precision, recall, _ratio(2 * right, answered + true), true)
+def _score(count: _Count) -> ClassScore:
+    label, right, answered, true = count
+    return ClassScore(label, _ratio(right, answered), _ratio(right, true), _ratio(2 * right, answered + true), true)
 
 
-def _averages(counts: Sequence[tuple[str, int, int, int]]) -> dict[str, ClassScore]:
+def _averages(counts: Sequence[_Count]) -> dict[str, ClassScore]:
     """Micro: of the sums. Macro: plain mean of classes. Weighted: mean of classes by support."""
-    scores = [_score(*count) for count in counts]
-    right, answered, true = (sum(count[i] for count in counts) for i in (1, 2, 3))
+    scores = [_score(count) for count in counts]
+    right, answered = sum(count.right for count in counts), sum(count.answered for count in counts)
+    true = sum(count.true for count in counts)
     return {
-        "micro": _score("micro", right, answered, true),
+        "micro": _score(_Count("micro", right, answered, true)),
         "macro": _mean("macro", scores, [1] * len(scores)),
         "weighted": _mean("weighted", scores, [score.support for score in scores]),
     }

@@ -1,0 +1,95 @@
+"""A report as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from zoo.report import ClassScore, Confusion, Report
+
+_WIDTH = 80
+_LABEL = 30
+_CLASSES = 30
+_MATRIX = 9
+_SKIPPED = 5
+
+
+def text(report: Report) -> str:
+    """Metrics, the scores of classes or entities, the confusion, and what was skipped."""
+    rows = f"{report.rows:,} row{'' if report.rows == 1 else 's'}"
+    skipped = f", {len(report.skipped)} skipped" if report.skipped else ""
+    blocks = [f"{report.task}: {rows}{skipped}", _metrics(report)]
+    shown = report.entities or report.per_class
+    if shown:
+        blocks.append(_scores("entity" if report.entities else "label", shown, report))
+    if report.confusion is not None:
+        blocks.append(_confusion(report.confusion))
+    if report.skipped:
+        blocks.append(_skipped(report.skipped))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def fit(label: str, width: int) -> str:
+    """A label in one line of at most so many characters."""
+    flat = " ".join(label.split()) or repr(label)
+    return flat if len(flat) <= width else f"{flat[: width - 3]}..."
+
+
+def number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
+
+
+def _metrics(report: Report) -> str:
+    width = max(map(len, report.metrics), default=0)
+    return "\n".join(f"  {name:<{width}}  {number(value):>10}" for name, value in report.metrics.items())
+
+
+def _scores(title: str, scores: Sequence[ClassScore], report: Report) -> str:
+    shown = scores[:_CLASSES]
+    averages = list(report.averages.values())
+    width = min(max(len(fit(score.label, _LABEL)) for score in [*shown, *averages]), _LABEL)
+    width = max(width, len(title))
+    lines = [f"  {title:<{width}}  precision    recall        f1   support", *(_line(score, width) for score in shown)]
+    if len(scores) > len(shown):
+        field = "entities" if report.entities else "per_class"
+        lines.append(f"  ... and {len(scores) - len(shown):,} more in report.{field}")
+    return "\n".join([*lines, "", *(_line(score, width) for score in averages)]).rstrip()
+
+
+def _line(score: ClassScore, width: int) -> str:
+    figures = f"{score.precision:>9.4f} {score.recall:>9.4f} {score.f1:>9.4f} {score.support:>9,}"
+    return f"  {fit(score.label, width):<{width}}  {figures}"
+
+
+def _confusion(confusion: Confusion) -> str:
+    worst = confusion.worst()
+    if len(confusion.labels) <= _MATRIX:
+        return _matrix(confusion)
+    if not worst:
+        return ""
+    lines = (f"  {times:>7,}  {fit(true, _LABEL)} -> {fit(answer, _LABEL)}" for true, answer, times in worst)
+    return "\n".join(["  most frequent mistakes (label -> answer)", *lines])
+
+
+def _matrix(confusion: Confusion) -> str:
+    size = len(confusion.labels)
+    column = max([5, *(len(f"{cell:,}") for row in confusion.matrix for cell in row)])
+    column = min(max(column, *map(len, confusion.labels)), (_WIDTH - 2 - 12) // size - 1)
+    corner = "label \\ answer"
+    left = min(max(map(len, (corner, *confusion.labels))), _WIDTH - 2 - size * (column + 1))
+    lines = [_cells(corner, left, confusion.labels, column)]
+    for label, row in zip(confusion.labels, confusion.matrix, strict=True):
+        lines.append(_cells(label, left, (f"{cell:,}" for cell in row), column))
+    return "\n".join(lines)
+
+
+def _cells(label: str, left: int, cells: Iterable[str], column: int) -> str:
+    return f"  {fit(label, left):<{left}}" + "".join(f" {fit(cell, column):>{column}}" for cell in cells)
+
+
+def _skipped(skipped: Sequence[str]) -> str:
+    lines = [f"  {fit(message, _WIDTH - 2)}" for message in skipped[:_SKIPPED]]
+    if len(skipped) > _SKIPPED:
+        lines.append(f"  ... and {len(skipped) - _SKIPPED:,} more in report.skipped")
+    return "\n".join(["  skipped", *lines])

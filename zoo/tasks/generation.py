@@ -1,0 +1,247 @@
+"""Generation of text, token by token, in NumPy: the same over torch, a cache, or an ONNX graph.
+
+Options have transformers' names and meanings. Sampling draws from one generator a row, each seeded alike: a
+prompt and a seed always give the same text, whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, final
+
+import numpy as np
+
+from zoo.errors import ConfigError, InputError, ZooError
+from zoo.modalities.base import Array, pad
+from zoo.tasks.arrays import softmax
+
+FinishReason = Literal["length", "eos", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """How text is generated.
+
+    max_new_tokens: at most so many. do_sample: draw by probability; else the most probable token is taken, and
+    temperature, top_k and top_p mean nothing.
+    temperature: logits are divided by it. top_k: only the k most probable tokens may be drawn, 0 for all. top_p: only
+    the fewest that together have at least this probability.
+    repetition_penalty: the logits of tokens that the row already has are divided by it, negative ones multiplied
+    (CTRL, arXiv:1909.05858). seed: of the drawing. stop: texts that end the generation; they are cut off.
+    """
+
+    max_new_tokens: int = 50
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        object.__setattr__(self, "stop", stop)
+        _require(_whole(self.max_new_tokens, 1), "max_new_tokens", self.max_new_tokens, "a positive whole number")
+        _require(isinstance(self.do_sample, bool), "do_sample", self.do_sample, "True or False")
+        hint = "a number above 0; for the most probable tokens use do_sample=False"
+        _require(_number(self.temperature) and self.temperature > 0, "temperature", self.temperature, hint)
+        _require(_whole(self.top_k, 0), "top_k", self.top_k, "a whole number, 0 for no limit")
+        _require(_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "a number above 0 and up to 1")
+        penalty = self.repetition_penalty
+        _require(_number(penalty) and penalty > 0, "repetition_penalty", penalty, "a number above 0, 1 for none")
+        _require(_whole(self.seed, 0), "seed", self.seed, "a whole number, 0 or more")
+        texts = all(isinstance(text, str) and text for text in stop)
+        _require(texts, "stop", self.stop, "one text or several, not empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What follows one prompt. tokens: without the end-of-text token; with those of a stop text."""
+
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+
+
+class Stepper(Protocol):
+    """A language model, one token further at a time. All logits are float32 `[B, V]`, of the next token."""
+
+    def start(self, input_ids: Array, attention_mask: Array) -> Array:
+        """Both int64 `[B, T]`, padded on the left: the last column is every prompt's last token."""
+
+    def advance(self, tokens: Array) -> Array:
+        """tokens: int64 `[B]`, one more for each row."""
+
+    def select(self, rows: Array) -> None:
+        """Go on with these rows alone. rows: int64, rising indices into the current batch."""
+
+
+def generate(
+    prompts: Sequence[Array],
+    stepper: Stepper,
+    options: GenerateOptions,
+    *,
+    eos_id: int | None,
+    pad_id: int,
+    decode: Callable[[Array], str],
+) -> list[Generated]:
+    """Continue each prompt, in the order given.
+
+    prompts: int64 `[T]` each, ragged, at least one token long. decode: token ids int64 `[N]` as text; asked only
+    when there are stop texts. Raises InputError for an empty prompt.
+    """
+    if not prompts:
+        return []
+    rows = [_Row(prompt, options, eos_id, decode) for prompt in prompts]
+    ids = pad([np.asarray(prompt, dtype=np.int64) for prompt in prompts], pad_id, left=True)
+    mask = pad([np.ones(len(prompt), dtype=np.int64) for prompt in prompts], 0, left=True)
+    logits = stepper.start(ids, mask)
+    active = rows
+    while True:
+        tokens = np.array([row.take(scores) for row, scores in zip(active, logits, strict=True)], dtype=np.int64)
+        going = np.array([i for i, row in enumerate(active) if row.finished is None], dtype=np.int64)
+        if not len(going):
+            return [row.result() for row in rows]
+        if len(going) < len(active):
+            stepper.select(going)
+            active = [active[i] for i in going]
+        logits = stepper.advance(tokens[going])
+
+
+def cut_at_stop(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop text in it."""
+    places = [place for place in (text.find(item) for item in stop) if place >= 0]
+    return text[: min(places)] if places else text
+
+
+def next_token(logits: Array, seen: Array, options: GenerateOptions, rng: np.random.Generator) -> int:
+    """One row's next token. logits: float `[V]`; seen: int64 ids of prompt and answer so far."""
+    scores = logits.astype(np.float64)
+    if np.isnan(scores).any():
+        raise ZooError("The model's logits are not numbers (NaN): damaged weights, or too low a precision.")
+    if options.repetition_penalty != 1.0:
+        scores = _penalised(scores, seen, options.repetition_penalty)
+    if not options.do_sample:
+        return int(scores.argmax())
+    candidates, probabilities = _candidates(scores / options.temperature, options)
+    return int(candidates[_draw(probabilities, rng)])
+
+
+@final
+class RerunStepper:
+    """Runs the whole text again for every token: for a graph without a cache.
+
+    forward: int64 `input_ids` and `attention_mask`, both `[B, T]`, to outputs with `logits [B, T, V]`. Rows are
+    padded on the right, as in training.
+    """
+
+    def __init__(self, forward: Callable[[dict[str, Array]], Mapping[str, Array]], pad_id: int) -> None:
+        self._forward = forward
+        self._pad_id = pad_id
+        self._rows: list[Array] = []
+
+    def start(self, input_ids: Array, attention_mask: Array) -> Array:
+        self._rows = [ids[mask.astype(bool)] for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        return self._run()
+
+    def advance(self, tokens: Array) -> Array:
+        self._rows = [np.append(row, token) for row, token in zip(self._rows, tokens, strict=True)]
+        return self._run()
+
+    def select(self, rows: Array) -> None:
+        self._rows = [self._rows[i] for i in rows]
+
+    def _run(self) -> Array:
+        ids = pad(self._rows, self._pad_id)
+        mask = pad([np.ones(len(row), dtype=np.int64) for row in self._rows], 0)
+        logits = self._forward({"input_ids": ids, "attention_mask": mask})["logits"]
+        last = np.array([len(row) - 1 for row in self._rows])
+        return np.asarray(logits[np.arange(len(last)), last], dtype=np.float32)
+
+
+@dataclass(slots=True)
+class _Row:
+    """One prompt on its way."""
+
+    prompt: Array
+    options: GenerateOptions
+    eos_id: int | None
+    decode: Callable[[Array], str]
+    tokens: list[int] = field(default_factory=list)
+    finished: FinishReason | None = None
+    rng: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.prompt):
+            raise InputError("The prompt has no tokens. Give a text to continue.")
+        self.rng = np.random.default_rng(self.options.seed)
+
+    def take(self, logits: Array) -> int:
+        """Choose the next token and see whether it is the last. logits: `[V]`."""
+        seen = np.concatenate([self.prompt, np.array(self.tokens, dtype=np.int64)])
+        token = next_token(logits, seen, self.options, self.rng)
+        if token == self.eos_id:
+            self.finished = "eos"
+            return token
+        self.tokens.append(token)
+        if self._stopped():
+            self.finished = "stop"
+        elif len(self.tokens) >= self.options.max_new_tokens:
+            self.finished = "length"
+        return token
+
+    def result(self) -> Generated:
+        assert self.finished is not None
+        return Generated(tuple(self.tokens), self.finished)
+
+    def _stopped(self) -> bool:
+        if not self.options.stop:
+            return False
+        # The whole answer, because a stop text may begin in the middle of an earlier token.
+        text = self.decode(np.array(self.tokens, dtype=np.int64))
+        return any(item in text for item in self.options.stop)
+
+
+def _penalised(scores: Array, seen: Array, penalty: float) -> Array:
+    ids = np.unique(seen)
+    found = scores[ids]
+    out = scores.copy()
+    out[ids] = np.where(found < 0, found * penalty, found / penalty)
+    return out
+
+
+def _candidates(scores: Array, options: GenerateOptions) -> tuple[Array, Array]:
+    """Tokens that may be drawn, most probable first, and their probabilities, which sum to 1."""
+    size = len(scores)
+    if 0 < options.top_k < size:
+        # Equal scores at the border all stay, as in transformers.
+        border = np.partition(scores, size - options.top_k)[size - options.top_k]
+        ids = np.flatnonzero(scores >= border)
+    else:
+        ids = np.arange(size)
+    ids = ids[np.argsort(-scores[ids], kind="stable")]
+    probabilities = softmax(scores[ids])
+    if options.top_p < 1.0:
+        before = np.cumsum(probabilities) - probabilities
+        keep = max(int((before < options.top_p).sum()), 1)
+        ids, probabilities = ids[:keep], probabilities[:keep] / probabilities[:keep].sum()
+    return ids, probabilities
+
+
+def _draw(probabilities: Array, rng: np.random.Generator) -> int:
+    place = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
+    return min(place, len(probabilities) - 1)
+
+
+def _require(fine: bool, name: str, value: Any, allowed: str) -> None:
+    if not fine:
+        raise ConfigError(f"{name} is {value!r}; give {allowed}.")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= least)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
