@@ -1,0 +1,135 @@
+"""The options of fine-tuning: one frozen, documented dataclass of fields, checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from zoo.errors import ConfigError, SpecError
+from zoo.spec import Frozen, parse_model
+
+Method = Literal["full", "head"]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainConfig(Frozen):
+    """How to fine-tune. Made with `TrainConfig(...)` (pydantic's errors) or `TrainConfig.parse` (ConfigError)."""
+
+    epochs: Positive = Field(default=3, description="Passes over the training data.")
+    max_steps: Positive | None = Field(
+        default=None, description="Stop after this many optimiser steps even if epochs remain; None is no limit."
+    )
+    batch_size: Positive | Literal["auto"] = Field(
+        default="auto",
+        description="Inputs in one forward pass of one process. 'auto' starts from a size for the device and the data, and "
+        "halves it when memory runs out, accumulating twice as often, so that the effective batch stays.",
+    )
+    gradient_accumulation: Positive = Field(
+        default=1,
+        description="Forward passes in one optimiser step. The effective batch is batch_size x gradient_accumulation x "
+        "processes, and its loss is exactly that of one large batch.",
+    )
+    learning_rate: Rate | None = Field(
+        default=None,
+        description="The peak. None: 5e-5 for text and sound, 1e-4 for images, 1e-3 with method='head'; ten times "
+        "as much for images and heads with optimizer='sgd', a hundred times for the others.",
+    )
+    head_learning_rate: Rate | None = Field(
+        default=None, description="Of the task's head alone; None is learning_rate x head_lr_scale."
+    )
+    head_lr_scale: Rate = Field(default=1.0, description="The head's learning rate as a multiple of the body's.")
+    optimizer: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="adamw (fused where the device has it) or sgd with Nesterov momentum."
+    )
+    momentum: Share = Field(default=0.9, description="Of sgd.")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.01, description="Never applied to biases and normalisation layers."
+    )
+    scheduler: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate goes on after the warm-up: to zero, or level."
+    )
+    warmup_ratio: Share = Field(default=0.1, description="Share of all steps in which the learning rate rises from zero.")
+    max_grad_norm: Rate | None = Field(default=1.0, description="Gradients are clipped to this norm; None: not.")
+    method: Method = Field(
+        default="full", description="'full' trains everything; 'head' the task's head alone, the body frozen."
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU."
+    )
+    tf32: bool = Field(default=True, description="Let a GPU multiply float32 matrices in TF32.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, about a third slower."
+    )
+    label_smoothing: Share = Field(default=0.0, description="Share of the target spread evenly over all classes.")
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] | None = Field(
+        default=None,
+        description="Weight of each label in the loss, 1 for those not named; 'balanced' is inverse to its frequency.",
+    )
+    augment: bool = Field(
+        default=True,
+        description="Vary images (crop, flip, colour) and sound (gain, shift, noise) in training; never in evaluation. The "
+        "transcribed speech and the text stay as they are.",
+    )
+    early_stop: Positive | None = Field(
+        default=None, description="Stop after so many epochs without a better metric on the validation data."
+    )
+    on_error: Literal["raise", "skip"] = Field(
+        default="raise", description="What to do with a row that can't be read: refuse it by name, or leave it out."
+    )
+    num_workers: Annotated[int, Field(ge=0, strict=True)] | Literal["auto"] = Field(
+        default="auto",
+        description="Processes that decode images and sound; 0 decodes in this one. 'auto': 0 on the CPU, up to 8 for a GPU.",
+    )
+    output_dir: Path | None = Field(
+        default=None, description="Where checkpoints and logs go; None writes none, and an interrupted run is lost."
+    )
+    checkpoint_steps: Positive | None = Field(
+        default=None, description="Write a checkpoint every so many steps too, not only after each epoch."
+    )
+    resume: bool = Field(
+        default=False, description="Go on from the newest intact checkpoint in output_dir; start afresh when there is none."
+    )
+    log: tuple[Literal["tensorboard"], ...] = Field(
+        default=(), description="Trackers to log to, in output_dir: 'tensorboard'."
+    )
+    progress: bool = Field(
+        default=True, description="Show a live bar on a terminal, and plain lines elsewhere, on standard error."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = Field(
+        default=0, description="Of the order of rows, dropout, augmentation and new weights."
+    )
+    experiment: Annotated[str, StringConstraints(pattern=r"^[\w.-]+$")] = Field(
+        default="zoo", description="Name of the run in the trackers."
+    )
+
+    @field_validator("log", mode="before")
+    @classmethod
+    def _one_tracker(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_are_texts(cls, value: Any) -> Any:
+        return {str(key): weight for key, weight in value.items()} if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> TrainConfig:
+        for name in ("resume", "checkpoint_steps", "log"):
+            if getattr(self, name) and self.output_dir is None:
+                raise ValueError(f"{name} needs output_dir=, the folder where checkpoints and logs are kept")
+        if self.head_learning_rate is not None and self.head_lr_scale != 1.0:
+            raise ValueError("give head_learning_rate or head_lr_scale, not both")
+        return self
+
+    @classmethod
+    def parse(cls, options: Mapping[str, Any]) -> TrainConfig:
+        """Check options by name. Raises ConfigError that lists every fault and suggests the right name."""
+        try:
+            return parse_model(cls, dict(options), where="The options of finetune()")
+        except SpecError as error:
+            raise ConfigError(str(error)) from error
