@@ -29,10 +29,11 @@ FAMILIES = (
     "vgg11",
     "vit-b-16",
     "hubert-base",
+    "hubert-large",
     "wav2vec2-base-960h",
     "wav2vec2-large-xlsr-53",
 )
-"""One catalogue name of each family. wav2vec 2.0 is two: with group norm, and with layer norm."""
+"""One catalogue name of each family. A speech model is one with group norm, and one with layer norm."""
 
 
 def tiny(spec: ModelSpec) -> ModelSpec:
