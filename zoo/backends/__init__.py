@@ -8,15 +8,22 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo.errors import missing
-from zoo.spec import ModelSpec
+from zoo import hub
+from zoo.errors import UnknownModel, WeightsUnavailable, missing
+from zoo.spec import ModelSpec, TextInput
 
 if TYPE_CHECKING:
+    import tokenizers
+    import torch
     from torch import Tensor
 
     from zoo.backends.module import ZooModule
+    from zoo.backends.running import CachedStepper, TorchEmbed, TorchForward
+
+PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
 
 
 def build(
@@ -41,11 +48,117 @@ def build(
     return module.eval()
 
 
+def resolve(name: str, *, revision: str | None = None) -> ModelSpec:
+    """The spec of "timm:x", "torchvision:x", "torchaudio:x" or "hf:org/name", from the library's registry or the hub.
+
+    Labels are resolved. revision: of the hub's repository; the registries of torchvision and torchaudio have none.
+    Raises UnknownModel with the closest name, WeightsUnavailable when the hub can't be asked.
+    """
+    prefix, _, rest = name.partition(":")
+    if f"{prefix}:" not in PREFIXES or not rest:
+        raise UnknownModel(f"{name!r} has no known prefix. Put one of these before a name: {', '.join(PREFIXES)}.")
+    if prefix == "hf":
+        spec: ModelSpec = _transformers_spec().resolve(rest, revision=revision)
+        return spec
+    spec = _backend(prefix).resolve(rest)
+    if revision is None or spec.weights is None or spec.weights.repo == prefix:
+        return spec
+    return spec.evolve(weights={**spec.weights.model_dump(), "revision": revision})
+
+
+def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
+    """A transformers checkpoint folder: its spec, and the file that holds its weights.
+
+    Raises SpecError for a folder that is none, WeightsUnavailable when it has no weights.
+    """
+    found: tuple[ModelSpec, Path] = _transformers_spec().from_folder(path)
+    return found
+
+
+def complete(spec: ModelSpec) -> ModelSpec:
+    """With the backend's whole configuration, so that a saved model needs neither network nor today's defaults."""
+    if spec.backend != "transformers":
+        return spec
+    completed: ModelSpec = _backend("transformers").complete(spec)
+    return completed
+
+
+def fetch_state(spec: ModelSpec) -> tuple[dict[str, Tensor], ModelSpec]:
+    """The pretrained tensors, and the spec with the commit that they are of.
+
+    Raises WeightsUnavailable, UnsafeWeights.
+    """
+    if spec.weights is None:
+        raise WeightsUnavailable(f"{spec.name} has no pretrained weights; weights=None builds random ones.")
+    if spec.weights.repo == spec.backend:
+        # torchvision and torchaudio keep registries of their own, away from the hub.
+        return _backend(spec.backend).fetch(spec), spec
+    found = hub.fetch_weights(spec.weights)
+    state = _weights().read_state(found.path, sha256=spec.weights.sha256)
+    return state, spec.evolve(weights={**spec.weights.model_dump(), "revision": found.revision})
+
+
+def pull(spec: ModelSpec) -> None:
+    """Fetch everything that building the pretrained model needs into the caches. Raises WeightsUnavailable."""
+    if spec.weights is not None and spec.weights.repo == spec.backend:
+        _backend(spec.backend).fetch(spec)
+    else:
+        hub.pull(spec)
+
+
+def read_state(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: safetensors (a folder or an index of shards too), or a pickle of tensors alone.
+
+    Raises WeightsUnavailable (absent or damaged), UnsafeWeights (a pickle that could run code).
+    """
+    state: dict[str, Tensor] = _weights().read_state(path, sha256=sha256)
+    return state
+
+
+def tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Tokenizer:
+    """The tokenizer of a text model, from a folder or from the spec's repository on the hub.
+
+    Raises SpecError when there is none that can be read, WeightsUnavailable when the hub can't be asked.
+    """
+    assert isinstance(spec.input, TextInput), f"{spec.name} takes no text"
+    found: tokenizers.Tokenizer = _transformers_spec().tokenizer(spec, folder=folder)
+    return found
+
+
+def torch_forward(module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> TorchForward:
+    """The module as a function of a `Batch`: its named outputs as NumPy arrays. precision: "fp32", "bf16", "fp16"."""
+    from zoo.backends.running import TorchForward
+
+    return TorchForward(module, device, precision=precision)
+
+
+def torch_embed(module: ZooModule, device: torch.device | str, *, pooling: str | None = None) -> TorchEmbed:
+    """The module as a function of a `Batch` that gives `embedding`, float32 `[B, D]`."""
+    from zoo.backends.running import TorchEmbed
+
+    return TorchEmbed(module, device, pooling=pooling)
+
+
+def cached_stepper(module: ZooModule, device: torch.device | str) -> CachedStepper:
+    """Next-token logits of a language model with a cache, for `zoo.tasks.generation`."""
+    from zoo.backends.running import CachedStepper
+
+    return CachedStepper(module, device)
+
+
+def _transformers_spec() -> Any:
+    return _backend("transformers_spec")
+
+
+def _weights() -> Any:
+    return _backend("weights")
+
+
 def _backend(name: str) -> Any:
     try:
         return importlib.import_module(f"zoo.backends.{name}")
     except ImportError as error:
-        raise missing(error.name or name, "train", f"A model of {name}") from error
+        raise missing(error.name or name, "train", "Building a model") from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +30,11 @@ class ZooModule(nn.Module, ABC):
         self.head = head
         self.task = task
         self.pooling: str = spec.embedding.pooling
-        self.normalize = spec.embedding.normalize
         self.fresh_head = True
         self.head_only = False
 
     @abstractmethod
-    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, *args: Any, **inputs: Any) -> dict[str, Tensor]:
         """The outputs of the task, from exactly what the encoder's `collate` gives.
 
         classification: logits [B, C]; token-classification: logits [B, T, C]; text-generation: logits
@@ -43,16 +43,16 @@ class ZooModule(nn.Module, ABC):
         """
 
     @abstractmethod
-    def pooled(self, pooling: str, **inputs: Tensor) -> Tensor:
-        """One vector `[B, D]` a row, padding left out, not normalised."""
+    def pooled(self, pooling: str, *args: Any, **inputs: Any) -> Tensor:
+        """One vector `[B, D]` a row, padding left out."""
 
     def embed(self, pooling: str | None = None, **inputs: Tensor) -> Tensor:
-        """float32 `[B, D]`: one vector a row; of unit length where the spec's embedding says so.
+        """float32 `[B, D]`: one vector a row, of any length: decoding normalises, after windows are averaged.
 
         pooling: "mean", "cls" (the first token), "max" or "last"; None takes the spec's.
         """
-        vectors = self.pooled(check_pooling(pooling or self.pooling), **inputs).float()
-        return nn.functional.normalize(vectors, dim=-1) if self.normalize else vectors
+        vectors: Tensor = self.pooled(check_pooling(pooling or self.pooling), **inputs).float()
+        return vectors
 
     def head_parameters(self) -> Iterator[nn.Parameter]:
         """What is the task's alone. Empty where the head shares its weights with the body (GPT-2's)."""
@@ -121,6 +121,11 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)
     total = hidden.masked_fill(~real, 0.0).sum(dim=1)
     return total / real.sum(dim=1).clamp(min=1).to(hidden.dtype)
+
+
+def position_ids(attention_mask: Tensor) -> Tensor:
+    """int64 `[B, T]`: real tokens counted from 0, so that padding on the left moves nothing."""
+    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
 
 
 def last_position(mask: Tensor) -> Tensor:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, final
 
 import timm
+from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from zoo.backends.module import Normalize, ZooModule
 from zoo.backends.weights import load_into
+from zoo.catalog import labels as label_set
 from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
-from zoo.spec import ImageInput, ModelSpec
+from zoo.spec import ImageInput, ModelSpec, TaskName, Weights
 
-TASKS = ("image-classification", "feature-extraction")
+_FILE = "model.safetensors"
+TASKS: tuple[TaskName, ...] = ("image-classification", "feature-extraction")
 
 
 @final
@@ -45,7 +49,7 @@ def build(
     spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
 ) -> ZooModule:
     if task not in TASKS:
-        raise SpecError(f"{spec.name} is a timm model: it can be built for {', '.join(TASKS)}, not for {task!r}.")
+        raise SpecError(f"{spec.name} is a timm model, which can't be built for {task!r}, but for: {', '.join(TASKS)}.")
     module = TimmModule(_create(spec, len(labels) if task != "feature-extraction" else 0), spec=spec, task=task)
     if state is None:
         return module
@@ -65,9 +69,57 @@ def _create(spec: ModelSpec, classes: int) -> nn.Module:
         raise UnknownModel(unknown(spec.architecture))
     try:
         net: nn.Module = timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **spec.config)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise SpecError(f"timm can't build {spec.architecture!r} with {spec.config}: {error}") from error
     return net
+
+
+def resolve(name: str) -> ModelSpec:
+    """The spec of a timm model, `architecture` or `architecture.tag`, as its registry describes the weights."""
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+    if config is None:
+        raise UnknownModel(unknown(name))
+    architecture = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
+    classes = config.num_classes or 0
+    height, width = config.input_size[1:]
+    spec = ModelSpec(
+        name=architecture.lower(),
+        title=f"timm's {architecture}",
+        modality="vision",
+        tasks=TASKS if classes else TASKS[::-1],
+        backend="timm",
+        architecture=architecture,
+        weights=Weights(repo=config.hf_hub_id, file=config.hf_hub_filename or _FILE) if config.hf_hub_id else None,
+        input=ImageInput(
+            size=(height, width),
+            mean=config.mean,
+            std=config.std,
+            interpolation=config.interpolation if config.interpolation != "random" else "bilinear",
+            crop_pct=min(config.crop_pct, 1.0),
+            # A border, timm's third way, pads the image where this one crops nothing.
+            crop_mode="squash" if config.crop_mode == "squash" else "center",
+        ),
+        labels="imagenet-1k" if classes == 1000 else _labels(config, classes),
+        license=config.license,
+        source=f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url or None,
+    )
+    return spec.evolve(labels=label_set(spec) or None)
+
+
+def _labels(config: Any, classes: int) -> tuple[str, ...] | None:
+    """What timm knows of a label set, each label once; None where it knows nothing."""
+    if config.label_names:
+        return tuple(config.label_names)
+    subset = infer_imagenet_subset(config.to_dict())
+    if not subset:
+        return None
+    info = ImageNetInfo(subset)
+    described = [info.index_to_description(index) for index in range(classes)]
+    twice = {label for label, count in Counter(described).items() if count > 1}
+    return tuple(
+        f"{label} ({info.index_to_label_name(index)})" if label in twice else label
+        for index, label in enumerate(described)
+    )
 
 
 def unknown(name: str) -> str:

@@ -5,6 +5,8 @@ and, for what its folders say, in `transformers_spec`.
 from __future__ import annotations
 
 import inspect
+import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import logging as transformers_logging
 from transformers.models.auto import modeling_auto
 
-from zoo.backends.module import Normalize, ZooModule, last_position, masked_group_norm, pool, rows_at
+from zoo.backends.module import Normalize, ZooModule, last_position, masked_group_norm, pool, position_ids, rows_at
 from zoo.backends.weights import check_fit
 from zoo.errors import SpecError, UnknownModel, suggest
 from zoo.spec import ImageInput, ModelSpec
@@ -66,11 +68,6 @@ class TextModule(ZooModule):
         if self.positions:
             inputs["position_ids"] = position_ids(attention_mask)
         return inputs
-
-
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """int64 `[B, T]`: real tokens counted from 0, so that padding on the left moves nothing."""
-    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)
 
 
 @final
@@ -177,9 +174,6 @@ def build(
             net, fresh = model._from_config(config, dtype=torch.float32), True
         else:
             net, fresh = _load(model, config, state, spec)
-    if task == "feature-extraction" and isinstance(getattr(net, "pooler", None), nn.Module) and spec.modality == "text":
-        # Trained on another objective or not at all, and never read: embeddings pool the hidden states.
-        net.pooler = None
     module: ZooModule = _MODULES[spec.modality](net, spec=spec, task=task)
     module.fresh_head = fresh and bool(module.head)
     return module
@@ -207,6 +201,25 @@ def make_config(spec: ModelSpec, *, task: str | None = None, labels: tuple[str, 
         raise SpecError(f"transformers can't configure {spec.architecture!r}: {error}") from error
 
 
+# What a configuration says of the checkpoint's making or of the labels, which the spec itself holds.
+_NOT_OF_THE_ARCHITECTURE = {
+    "_attn_implementation", "_name_or_path", "architectures", "auto_map", "dtype", "finetuning_task", "id2label",
+    "label2id", "model_type", "num_labels", "problem_type", "quantization_config", "task_specific_params",
+    "tokenizer_class", "torch_dtype", "transformers_version",
+}  # fmt: skip
+
+
+def complete(spec: ModelSpec) -> ModelSpec:
+    """With every option of the architecture, so that later defaults of upstream change nothing in a saved model."""
+    config = make_config(spec)
+    return spec.evolve(config=essentials(json.loads(config.to_json_string(use_diff=False))))
+
+
+def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json without what is not the architecture's."""
+    return {key: value for key, value in config.items() if key not in _NOT_OF_THE_ARCHITECTURE}
+
+
 def is_causal(config: PreTrainedConfig) -> bool:
     """Whether every token sees only those before it."""
     kind = type(config)
@@ -215,16 +228,16 @@ def is_causal(config: PreTrainedConfig) -> bool:
 
 
 def _class_of(spec: ModelSpec, config: PreTrainedConfig, task: str) -> Any:
-    found = _classes(config).get(task)
+    found = classes(config).get(task)
     if found is None:
         raise SpecError(
             f"{spec.name} ({spec.architecture}) can't be built for {task!r}; "
-            f"it can be for: {', '.join(_classes(config))}."
+            f"it can be for: {', '.join(classes(config))}."
         )
     return found[0] if isinstance(found, (list, tuple)) else found
 
 
-def _classes(config: PreTrainedConfig) -> dict[str, Any]:
+def classes(config: PreTrainedConfig) -> dict[str, Any]:
     """Upstream's class by task, for the tasks that this configuration can be built for."""
     mappings = {task: getattr(modeling_auto, name) for task, name in _AUTO.items()}
     found = {task: mapping[type(config)] for task, mapping in mappings.items() if type(config) in mapping}
@@ -297,11 +310,11 @@ def _own_memory(net: nn.Module, state: Mapping[str, Tensor]) -> None:
 def quiet() -> Iterator[None]:
     """Without transformers' progress bars and reports: what matters in them is raised."""
     level, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity(logging.ERROR)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
-            transformers_logging.enable_progress_bar()
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

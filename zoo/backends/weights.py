@@ -132,21 +132,6 @@ def unwrap(found: Any, *, where: str) -> State:
     return state
 
 
-def write_state(state: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors. Of names that share one tensor (tied weights) the first is written."""
-    from safetensors.torch import save_file
-
-    seen: set[tuple[int, int, tuple[int, ...]]] = set()
-    written: State = {}
-    for name, tensor in state.items():
-        identity = (tensor.data_ptr(), tensor.storage_offset(), tuple(tensor.shape))
-        if tensor.numel() and identity in seen:
-            continue
-        seen.add(identity)
-        written[name] = tensor.detach().cpu().contiguous()
-    save_file(written, path, metadata={"format": "pt"})
-
-
 def load_into(net: nn.Module, state: Mapping[str, Tensor], *, is_head: Callable[[str], bool], where: str) -> bool:
     """Fit a checkpoint into `net`; whether its head is fresh, because the checkpoint's is absent or of another shape.
 

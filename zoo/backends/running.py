@@ -1,0 +1,119 @@
+"""Running a module on NumPy arrays: batches for prediction, and step by step, with a cache, for generation."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from zoo.backends.module import ZooModule, last_position, position_ids, rows_at
+from zoo.errors import ConfigError
+from zoo.modalities.base import Array
+
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class HasInputs(Protocol):
+    """A `zoo.inference.Batch`, as far as it is needed here."""
+
+    @property
+    def inputs(self) -> dict[str, Array]: ...
+
+
+@final
+class TorchForward:
+    """A module as a function from a batch to named arrays: floats as float32, lengths as int64.
+
+    precision: "fp32", or "bf16" / "fp16" under autocast.
+    """
+
+    def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
+        if precision not in _DTYPES:
+            raise ConfigError(f"precision is {precision!r}; use one of: {', '.join(_DTYPES)}.")
+        self.module = module
+        self.device = torch.device(device)
+        self.dtype = _DTYPES[precision]
+
+    def __call__(self, batch: HasInputs) -> dict[str, Array]:
+        with torch.inference_mode(), self._autocast():
+            outputs = self.module(**to_device(batch.inputs, self.device))
+        return {name: to_numpy(tensor) for name, tensor in outputs.items()}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
+
+
+@final
+class TorchEmbed:
+    """A module as a function from a batch to `embedding`, float32 `[B, D]`, whatever its task is."""
+
+    def __init__(self, module: ZooModule, device: torch.device | str, *, pooling: str | None = None) -> None:
+        self.module = module
+        self.device = torch.device(device)
+        self.pooling = pooling
+
+    def __call__(self, batch: HasInputs) -> dict[str, Array]:
+        with torch.inference_mode():
+            return {"embedding": to_numpy(self.module.embed(self.pooling, **to_device(batch.inputs, self.device)))}
+
+
+@final
+class CachedStepper:
+    """The next token's logits, each earlier token computed once.
+
+    A language model on its device; prompts may be padded on either side. Not for two generations at a time.
+    """
+
+    def __init__(self, module: ZooModule, device: torch.device | str) -> None:
+        self.net: nn.Module = module.net
+        # Architectures with relative positions take none.
+        self.positions: bool = getattr(module, "positions", False)
+        self.device = torch.device(device)
+        self.mask: Tensor | None = None
+        self.cache: Any = None
+
+    def start(self, input_ids: Array, attention_mask: Array) -> Array:
+        """int64 `[B, T]` prompts and their mask; float32 `[B, V]` logits of the token after each."""
+        mask = torch.from_numpy(np.ascontiguousarray(attention_mask)).to(self.device).long()
+        ids = torch.from_numpy(np.ascontiguousarray(input_ids)).to(self.device)
+        self.mask, self.cache = mask, None
+        return to_numpy(rows_at(self._run(ids, position_ids(mask)), last_position(mask)))
+
+    def advance(self, tokens: Array) -> Array:
+        """int64 `[B]`: the token chosen for each row; float32 `[B, V]` logits of the one after."""
+        assert self.mask is not None, "start() comes first"
+        ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device).view(-1, 1)
+        # The new token's position is the number of real ones before it, on whichever side the padding is.
+        positions = self.mask.sum(dim=1, keepdim=True)
+        self.mask = torch.cat((self.mask, torch.ones_like(ids)), dim=1)
+        return to_numpy(self._run(ids, positions)[:, -1])
+
+    def select(self, rows: Array) -> None:
+        """Keep these rows, in this order: int64 `[K]` indices into the present ones."""
+        assert self.mask is not None, "start() comes first"
+        index = torch.from_numpy(np.ascontiguousarray(rows)).to(self.device)
+        self.mask = self.mask[index]
+        self.cache.batch_select_indices(index)
+
+    def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
+        options = {"position_ids": positions} if self.positions else {}
+        with torch.inference_mode():
+            output = self.net(
+                input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
+            )
+        self.cache = output.past_key_values
+        logits: Tensor = output.logits
+        return logits
+
+
+def to_device(inputs: dict[str, Array], device: torch.device) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array).to(device, non_blocking=True) for name, array in inputs.items()}
+
+
+def to_numpy(tensor: Tensor) -> Array:
+    tensor = tensor.float() if tensor.is_floating_point() else tensor
+    array: Array = tensor.detach().cpu().numpy()
+    return array

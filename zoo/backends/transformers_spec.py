@@ -1,0 +1,297 @@
+"""What a transformers checkpoint says of itself, read into a spec: config.json and the small files beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from transformers.models.auto import modeling_auto
+
+from zoo import hub
+from zoo.backends.transformers import classes, essentials, make_config, quiet
+from zoo.backends.weights import NAMES, find_state
+from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
+from zoo.spec import AudioInput, Embedding, ImageInput, InputSpec, Modality, ModelSpec, Pooling, TextInput, Weights
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# A small file of the checkpoint as data, by its name; an empty mapping when it is not there.
+Read = Callable[[str], dict[str, Any]]
+
+_TASK_OF_CLASS = {
+    "ForSequenceClassification": {"text": "text-classification", "audio": "audio-classification"},
+    "ForTokenClassification": {"text": "token-classification"},
+    "ForCausalLM": {"text": "text-generation"},
+    "LMHeadModel": {"text": "text-generation"},
+    "ForCTC": {"audio": "automatic-speech-recognition"},
+    "ForAudioClassification": {"audio": "audio-classification"},
+    "ForImageClassification": {"vision": "image-classification"},
+}
+_MODALITIES: dict[Modality, tuple[str, ...]] = {
+    "audio": ("MODEL_FOR_CTC_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
+    "vision": ("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",),
+    "text": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+}
+# PIL's codes, which preprocessor_config.json has.
+_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+# Position 0 of these is after the padding's own index, so that they see two tokens fewer than they have positions.
+_OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet")
+
+
+def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
+    """The spec of a transformers checkpoint folder, and the file that holds its weights.
+
+    Raises SpecError for a folder that is none, WeightsUnavailable when it has no weights.
+    """
+    folder = Path(path).expanduser().resolve()
+    if not (folder / "config.json").is_file():
+        raise SpecError(
+            f"{folder} is neither a saved model (zoo.yaml) nor a transformers checkpoint (config.json): "
+            f"it has {', '.join(sorted(item.name for item in folder.iterdir())[:5]) or 'no files'}."
+        )
+    spec = spec_of(lambda name: _read(folder / name), name=folder.name, where=str(folder))
+    return spec, find_state(folder)
+
+
+def resolve(repo: str, *, revision: str | None) -> ModelSpec:
+    """The spec of a repository of the hub, of the commit that `revision` is now."""
+    config = hub.fetch(repo, "config.json", revision=revision)
+    state = hub.find(repo, NAMES, revision=config.revision)
+    if state is None:
+        raise WeightsUnavailable(f"{repo} at {config.revision} has none of: {', '.join(NAMES)}.")
+
+    def read(name: str) -> dict[str, Any]:
+        found = hub.find(repo, (name,), revision=config.revision)
+        return _read(found.path) if found else {}
+
+    weights = Weights(repo=repo, revision=config.revision, file=state.path.name)
+    source = f"https://huggingface.co/{repo}"
+    return spec_of(read, name=repo.rsplit("/", 1)[-1], where=repo).evolve(weights=weights.model_dump(), source=source)
+
+
+def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
+    """A spec from the files of a checkpoint. Raises SpecError for what the zoo can't run."""
+    config = read("config.json")
+    kind = config.get("model_type")
+    if kind not in modeling_auto.MODEL_MAPPING_NAMES:
+        raise SpecError(
+            f"{where}: config.json names the model type {kind!r}, which transformers does not have. "
+            "Code that comes with a checkpoint is never run."
+        )
+    modality = _modality(str(kind), where)
+    # Built and judged by upstream's configuration class, which knows the defaults that the file leaves out.
+    bare = ModelSpec(
+        name=_slug(name),
+        modality=modality,
+        tasks=("feature-extraction",),
+        backend="transformers",
+        architecture=str(kind),
+        config=essentials(config),
+        input=_ANY_INPUT[modality],
+    )
+    full = make_config(bare)
+    allowed = [task for task in classes(full) if task in _tasks_of(modality)]
+    default = _default_task(config, modality, allowed)
+    return bare.evolve(
+        tasks=[default, *(task for task in allowed if task != default)],
+        input=_INPUTS[modality](full, read).model_dump(),
+        labels=_labels(default, config, full, read),
+        embedding=_embedding(read).model_dump(),
+    )
+
+
+def tokenizer(spec: ModelSpec, *, folder: Path | None) -> tokenizers.Tokenizer:
+    """The tokenizer of a folder, or of the hub's repository at the spec's revision."""
+    import tokenizers
+
+    if folder is None:
+        folder = _tokenizer_folder(spec)
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        try:
+            return tokenizers.Tokenizer.from_file(str(file))
+        # The Rust half raises bare Exception.
+        except Exception as error:
+            raise SpecError(f"{file} is not readable: {error}") from error
+    return _converted(folder, spec)
+
+
+def _tokenizer_folder(spec: ModelSpec) -> Path:
+    if spec.weights is None:
+        raise SpecError(f"{spec.name} names no repository to take a tokenizer from; pass tokenizer=.")
+    repo, revision = spec.weights.repo, spec.weights.revision
+    found = hub.find(repo, ("tokenizer.json",), revision=revision)
+    if found is not None:
+        return found.path.parent
+    several = [hub.find(repo, (name,), revision=revision) for name in ("config.json", *hub.TOKENIZER_FILES)]
+    there = [item for item in several if item is not None]
+    if not there:
+        # Asked once more for what is missing, so that the message says what was asked of which hub.
+        hub.fetch(repo, "tokenizer.json", revision=revision)
+    return there[0].path.parent
+
+
+def _converted(folder: Path, spec: ModelSpec) -> tokenizers.Tokenizer:
+    """A tokenizer of older files (vocab.txt, merges.txt, sentencepiece), converted by transformers."""
+    from transformers import AutoTokenizer
+
+    try:
+        with quiet():
+            slow = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise SpecError(f"{folder} holds no tokenizer that can be read ({error}). Pass tokenizer=.") from error
+    found: tokenizers.Tokenizer | None = getattr(slow, "backend_tokenizer", None)
+    if found is None:
+        raise SpecError(f"{folder} has no tokenizer.json, and its tokenizer can't be converted to one. Pass tokenizer=.")
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise SpecError(f"{path} is not readable JSON: {error}") from error
+    # modules.json is a list; wrapped, so that every file is a mapping.
+    return data if isinstance(data, dict) else {"items": data}
+
+
+def _modality(kind: str, where: str) -> Modality:
+    for modality, mappings in _MODALITIES.items():
+        if any(kind in getattr(modeling_auto, name) for name in mappings):
+            return modality
+    raise SpecError(f"{where}: models of type {kind!r} take neither plain text, nor sound, nor images alone.")
+
+
+def _tasks_of(modality: Modality) -> tuple[str, ...]:
+    return {
+        "text": ("text-classification", "token-classification", "text-generation", "feature-extraction"),
+        "audio": ("audio-classification", "automatic-speech-recognition", "feature-extraction"),
+        "vision": ("image-classification", "feature-extraction"),
+    }[modality]
+
+
+def _default_task(config: Mapping[str, Any], modality: Modality, allowed: list[str]) -> str:
+    """What the checkpoint was made for, by the class that config.json names."""
+    if config.get("problem_type") in ("regression", "multi_label_classification"):
+        # Heads that give no probabilities over classes: the body can be used, and trained for a task of the zoo.
+        return "feature-extraction"
+    for made in config.get("architectures") or ():
+        for suffix, tasks in _TASK_OF_CLASS.items():
+            if str(made).endswith(suffix) and tasks.get(modality) in allowed:
+                return tasks[modality]
+    return "feature-extraction"
+
+
+def _labels(task: str, config: Mapping[str, Any], full: Any, read: Read) -> tuple[str, ...] | None:
+    if task == "automatic-speech-recognition":
+        return _vocabulary(full, read)
+    if task.endswith("classification"):
+        names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
+        return tuple(str(names[index]) for index in sorted(names, key=int))
+    return None
+
+
+def _vocabulary(full: Any, read: Read) -> tuple[str, ...] | None:
+    """The characters of a CTC model in the order of its logits, under the names that the task knows."""
+    vocab = {**read("vocab.json"), **read("added_tokens.json")}
+    if not vocab or not all(isinstance(index, int) for index in vocab.values()):
+        return None
+    tokens = [f"<{index}>" for index in range(int(full.vocab_size))]
+    for token, index in vocab.items():
+        if index < len(tokens):
+            tokens[index] = token
+    said = read("tokenizer_config.json")
+    renamed = {str(_content(said.get("unk_token"))): "<unk>", str(said.get("word_delimiter_token", "|")): "|"}
+    tokens = [renamed.get(token, token) for token in tokens]
+    if full.pad_token_id is not None and full.pad_token_id < len(tokens):
+        tokens[full.pad_token_id] = "<pad>"
+    return tuple(tokens)
+
+
+def _content(token: Any) -> Any:
+    return token.get("content") if isinstance(token, Mapping) else token
+
+
+def _text_input(full: Any, read: Read) -> InputSpec:
+    positions = getattr(full, "max_position_embeddings", None)
+    if isinstance(positions, int) and full.model_type in _OFFSET:
+        positions -= 2
+    limits = (
+        positions,
+        read("tokenizer_config.json").get("model_max_length"),
+        read("sentence_bert_config.json").get("max_seq_length"),
+    )
+    # Tokenizers without a limit say so with a number of thirty digits.
+    real = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1_000_000]
+    return TextInput(max_length=min(real, default=512))
+
+
+def _audio_input(full: Any, read: Read) -> InputSpec:
+    said = read("preprocessor_config.json")
+    return AudioInput(
+        sampling_rate=int(said.get("sampling_rate", 16_000)), normalize=bool(said.get("do_normalize", True))
+    )
+
+
+def _image_input(full: Any, read: Read) -> InputSpec:
+    said = read("preprocessor_config.json")
+    own = getattr(full, "image_size", 224)
+    size, crop = said.get("size", own if isinstance(own, int) else 224), said.get("crop_size")
+    edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    height, width = _pair(crop if crop is not None and said.get("do_center_crop", True) else size)
+    shorter = edge or _pair(size)[0]
+    crop_pct = said.get("crop_pct") or min(1.0, height / shorter)
+    squash = edge is None and crop is None
+    return ImageInput(
+        size=(height, width),
+        mean=tuple(said.get("image_mean", (0.5, 0.5, 0.5))),
+        std=tuple(said.get("image_std", (0.5, 0.5, 0.5))),
+        interpolation=_RESAMPLE.get(said.get("resample", 2), "bilinear"),  # type: ignore[arg-type]
+        crop_pct=1.0 if squash else crop_pct,
+        crop_mode="squash" if squash else "center",
+    )
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    if isinstance(size, Mapping):
+        edge = size.get("shortest_edge", 224)
+        return int(size.get("height", edge)), int(size.get("width", edge))
+    return (int(size), int(size)) if isinstance(size, (int, float)) else (int(size[0]), int(size[1]))
+
+
+def _embedding(read: Read) -> Embedding:
+    """How sentence-transformers pools and normalises, for a folder that it wrote."""
+    modules = [str(item.get("type", "")) for item in read("modules.json").get("items", ())]
+    pooling = read("1_Pooling/config.json") if modules else {}
+    chosen: Pooling = "mean"
+    for option in get_args(Pooling):
+        if pooling.get({"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
+                        "max": "pooling_mode_max_tokens", "last": "pooling_mode_lasttoken"}[option]):  # fmt: skip
+            chosen = option
+    return Embedding(pooling=chosen, normalize=any(kind.endswith("Normalize") for kind in modules))
+
+
+def _slug(name: str) -> str:
+    """A name that a spec may have: lower case, and nothing but letters, digits, dots, dashes and underscores."""
+    slug = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")
+    if not slug:
+        raise UnknownModel(f"{name!r} has no letter or digit to make a name of.")
+    return slug
+
+
+_ANY_INPUT: dict[Modality, InputSpec] = {
+    "text": TextInput(max_length=512),
+    "audio": AudioInput(sampling_rate=16_000),
+    "vision": ImageInput(size=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+}
+_INPUTS: dict[Modality, Callable[[Any, Read], InputSpec]] = {
+    "text": _text_input,
+    "audio": _audio_input,
+    "vision": _image_input,
+}
