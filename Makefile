@@ -7,6 +7,10 @@ ARGS ?=
 
 PY := $(VENV)/bin/python
 PINS := pyproject.toml constraints.txt
+DEMO := -c constraints.txt -e ".[all]"
+DATA := --no-deps -r examples/requirements.txt
+TEST := -c constraints.txt -e ".[all,test]"
+DEV := -c constraints.txt -e ".[all,test,dev]"
 
 export UV_HTTP_TIMEOUT ?= 300
 # The interpreter's environment variable that forbids .pyc files makes every later start two to three times slower.
@@ -43,11 +47,11 @@ clean:
 # $(call install,ARGUMENTS): with uv, which is several times quicker, or with pip where uv can't be had or fails.
 define install
 	@if $(PY) -m uv --version >/dev/null 2>&1 || $(PY) -m pip install --quiet uv; then \
-		echo "+ uv pip install $(1)"; \
+		echo '+ uv pip install $(1)'; \
 		$(PY) -m uv pip install --python $(PY) --compile-bytecode $(1); \
 	else false; fi || { \
 		echo "uv could not install it; trying pip."; \
-		echo "+ pip install $(1)"; \
+		echo '+ pip install $(1)'; \
 		$(PY) -m pip install $(1); \
 	}
 endef
@@ -60,14 +64,14 @@ $(PY):
 		{ rm -rf $(VENV); echo "$(PYTHON) can't make environments; on Debian: apt install python3-venv"; exit 1; }
 
 $(VENV)/.installed-demo: $(PINS) examples/requirements.txt | $(PY)
-	$(call install,-c constraints.txt -e ".[all]")
-	$(call install,--no-deps -r examples/requirements.txt)
+	$(call install,$(DEMO))
+	$(call install,$(DATA))
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed-demo
-	$(call install,-c constraints.txt -e ".[all,test]")
+	$(call install,$(TEST))
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-test
-	$(call install,-c constraints.txt -e ".[all,test,dev]")
+	$(call install,$(DEV))
 	@touch $@
