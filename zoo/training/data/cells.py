@@ -1,0 +1,188 @@
+"""What stands in one cell, by the role of its column: a text, a label, the path of an image, words, tags."""
+
+from __future__ import annotations
+
+import ast
+import io
+import itertools
+import json
+import math
+import os
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from zoo.errors import DataError
+from zoo.tasks.labels import label_text
+
+MEDIA = ("image", "audio")
+_PANDAS_MISSING = ("NAType", "NaTType")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that could not be taken apart. It stands in each of its cells until the row is asked for."""
+
+    message: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """How the cells of one column are read.
+
+    role: "text", "label", "image", "audio", "tokens" or "tags".
+    folder: what relative paths of media are relative to; None leaves them as they are.
+    names: the labels that stand behind whole numbers (a ClassLabel's names).
+    written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
+    """
+
+    role: str
+    folder: str | None = None
+    names: tuple[str, ...] | None = None
+    written: bool = False
+
+    def read(self, value: Any) -> Any:
+        """The cell as the encoder or the task takes it. Raises DataError that says what is wrong with it."""
+        if isinstance(value, Broken):
+            raise DataError(value.message)
+        value = plain(value)
+        if missing(value) or (self.written and isinstance(value, str) and not value.strip()):
+            raise DataError("the cell is empty")
+        if self.role in MEDIA:
+            return self._media(value)
+        if self.role == "tokens":
+            return self._words(value)
+        if self.role == "tags":
+            return [self._label(tag) for tag in self._list(value)]
+        return self._label(value) if self.role == "label" else self._text(value)
+
+    def check(self, value: Any) -> Any:
+        """As `read`, and the faults that would only show later: a label that is none, a file that is not there."""
+        found = self.read(value)
+        if self.role == "label":
+            label_text(found)
+        if self.role == "tags":
+            for tag in found:
+                label_text(tag)
+        if self.role in MEDIA and isinstance(found, str):
+            _exists(found)
+        return found
+
+    def _text(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (list, tuple)) and value and all(isinstance(word, str) for word in value):
+            return list(value)
+        raise DataError(f"a text is expected, not {_shown(value)}")
+
+    def _label(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return value.strip() if self.written else value
+        if self.names is None or isinstance(value, bool):
+            return value
+        number = int(value) if hasattr(value, "__index__") else -1
+        if not 0 <= number < len(self.names):
+            raise DataError(f"the label is missing ({value!r} stands for none of the {len(self.names)} names)")
+        return self.names[number]
+
+    def _words(self, value: Any) -> list[str]:
+        words = self._list(value)
+        for word in words:
+            if not isinstance(word, str):
+                raise DataError(f"each token is a text, not {_shown(word)}")
+        if not words:
+            raise DataError("there are no tokens")
+        return words
+
+    def _list(self, value: Any) -> list[Any]:
+        if isinstance(value, str):
+            if self.written:
+                return written_list(value)
+            raise DataError(f"a list of {self.role} is expected, not the text {_shown(value)}")
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            raise DataError(f"a list of {self.role} is expected, not {_shown(value)}")
+        return [plain(item) for item in value]
+
+    def _media(self, value: Any) -> Any:
+        if isinstance(value, dict) and ("bytes" in value or "path" in value):
+            # What the Hugging Face library gives for a file that it does not decode.
+            value = value.get("bytes") or value.get("path")
+            if value is None:
+                raise DataError("the cell has neither bytes nor a path")
+        if isinstance(value, (str, os.PathLike)):
+            return self._path(os.fspath(value))
+        return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
+
+    def _path(self, path: Any) -> str:
+        name = os.fsdecode(path)
+        if self.written:
+            name = name.strip()
+        if "://" in name:
+            raise DataError(f"{name!r} is an address, and nothing is ever fetched: download it and give the file")
+        return os.path.join(self.folder, name) if self.folder else name
+
+
+def missing(value: Any) -> bool:
+    """None, NaN, and pandas' NA and NaT."""
+    if value is None or type(value).__name__ in _PANDAS_MISSING:
+        return True
+    return isinstance(value, float) and math.isnan(value)
+
+
+def plain(value: Any) -> Any:
+    """A torch tensor as a NumPy array, an array of one value as that value; anything else as it is."""
+    if hasattr(value, "detach") and type(value).__module__.partition(".")[0] == "torch":
+        value = value.detach().cpu().numpy()
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return value.item()
+    return value
+
+
+def written_list(text: str) -> list[Any]:
+    """A list in one cell: JSON (`["New", "York"]`), Python's own writing of it, or words with spaces between."""
+    stripped = text.strip()
+    if stripped.startswith("[") and stripped.endswith("]"):
+        for parse in (json.loads, _literal):
+            try:
+                found = parse(stripped)
+            except (ValueError, SyntaxError, RecursionError):
+                continue
+            if isinstance(found, list):
+                return found
+        if stripped[1:].lstrip()[:1] in ("'", '"'):
+            raise DataError(f"{_shown(stripped)} is not a list in JSON; json.dumps() writes one")
+    return stripped.split()
+
+
+def _literal(text: str) -> Any:
+    """A list as `str()` writes it. NumPy's writing has no commas, and Python would join its words into one."""
+    kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    if any(a == b == tokenize.STRING for a, b in itertools.pairwise(kinds)):
+        raise ValueError("there are no commas between the words")
+    return ast.literal_eval(text)
+
+
+def display(path: str) -> str:
+    """A path that can be printed, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def agree(tokens: Sequence[Any], tags: Sequence[Any]) -> None:
+    """Raises DataError unless there is one tag a token."""
+    if len(tokens) != len(tags):
+        raise DataError(f"there are {len(tokens)} tokens and {len(tags)} tags; give one tag for each token")
+
+
+def _exists(path: str) -> None:
+    if not os.path.isfile(path):
+        what = "is a folder, not a file" if os.path.isdir(path) else "does not exist"
+        raise DataError(f"the file {display(path)!r} {what}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

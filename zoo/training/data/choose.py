@@ -1,0 +1,193 @@
+"""Which task the data is for, and which column has which role. What fits several tasks is never guessed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from zoo import tasks as zoo_tasks
+from zoo.errors import ConfigError, DataError, suggest
+from zoo.training.data.table import Table
+
+OnError = Literal["raise", "skip", "return"]
+
+# What columns are called elsewhere, for suggestions alone: nothing is renamed by itself.
+_OTHER_NAMES = {
+    "text": ("sentence", "review", "content", "body", "message", "tweet", "document", "comment", "transcript",
+             "transcription", "sentences", "reviews", "texts", "title"),
+    "label": ("labels", "target", "class", "category", "sentiment", "stars", "rating", "y", "intent", "coarse_label",
+              "fine_label", "digit"),
+    "image": ("img", "images", "picture", "photo", "image_path", "img_path", "file", "file_name", "filename", "path",
+              "filepath"),
+    "audio": ("sound", "wav", "speech", "recording", "audio_path", "file", "file_name", "filename", "path", "filepath"),
+    "tokens": ("words", "token", "sentence"),
+    "tags": ("ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "entities", "upos"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `read` was asked for. tasks: what the model allows; task: the one meant, or None."""
+
+    tasks: tuple[str, ...]
+    task: str | None = None
+    columns: Mapping[str, str] | None = None
+    on_error: OnError = "raise"
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        if self.task is not None:
+            return (self.task,)
+        # Without targets there is nothing to learn, so it is meant only where it is said or the only one.
+        trained = tuple(name for name in self.tasks if name != "feature-extraction")
+        return trained or self.tasks
+
+    def settled(self, task: str) -> Request:
+        """The same for further splits: they are of the task that the first one has."""
+        return replace(self, task=task)
+
+
+def make_request(
+    tasks: Sequence[str], task: str | None, columns: Mapping[str, str] | None, on_error: OnError
+) -> Request:
+    """Check the options of `read`. Raises ConfigError."""
+    for name in (*tasks, *([task] if task is not None else [])):
+        zoo_tasks.get(name)
+    if task is not None and task not in tasks:
+        raise ConfigError(f"The model is not for {task!r}; it is for: {', '.join(tasks)}.")
+    if on_error not in ("raise", "skip", "return"):
+        raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'.")
+    request = Request(tuple(tasks), task, columns, on_error)
+    roles = _all_roles(request.tasks)
+    for role, name in (columns or {}).items():
+        if role not in roles:
+            raise ConfigError(
+                f"columns={{{role!r}: {name!r}}}: {role!r} is not a role of a column.{suggest(role, roles)} "
+                f"The roles are: {', '.join(roles)}; write columns={{role: the data's own name}}."
+            )
+    return request
+
+
+def roles_of(task: str) -> tuple[str, ...]:
+    """The columns a task needs: ("text", "label"), or ("text",) where the text is its own target."""
+    given, target = zoo_tasks.get(task).columns
+    return (given,) if target is None else (given, target)
+
+
+def by_columns(request: Request, table: Table) -> tuple[str, dict[str, str]]:
+    """The task whose columns the table has, and its columns' own names by role. Raises DataError."""
+    chosen = request.columns or {}
+    for role, name in chosen.items():
+        _present(table, role, name)
+    names = {role: chosen.get(role, role) for role in _all_roles(request.tasks)}
+    fitting = [task for task in request.candidates if all(names[role] in table.columns for role in roles_of(task))]
+    if not fitting:
+        raise _missing_columns(request, table, names)
+    # What uses all that was named, and then the most: text and label are no plain text for a language model.
+    fitting = [task for task in fitting if set(chosen) <= set(roles_of(task))] or fitting
+    most = max(len(roles_of(task)) for task in fitting)
+    task = _only([task for task in fitting if len(roles_of(task)) == most], f"{table.name} has what several tasks need")
+    found = {role: names[role] for role in roles_of(task)}
+    for name in found.values():
+        if table.columns.count(name) > 1:
+            raise DataError(f"{table.name} has {table.columns.count(name)} columns {name!r}; keep one.", column=name)
+    return task, found
+
+
+def by_roles(request: Request, roles: tuple[str, str], what: str) -> str:
+    """The task of data whose roles are known: class folders of images, a CoNLL file. Raises DataError."""
+    for task in request.candidates:
+        if roles_of(task) == roles:
+            return task
+    needs = "; ".join(f"{task} needs {' and '.join(roles_of(task))}" for task in request.candidates)
+    raise DataError(f"{what}, which gives {roles[0]} and {roles[1]}. {needs}.")
+
+
+def by_values(request: Request, given: Any, target: Any, name: str) -> str:
+    """The task that pairs like (given, target) can be for, by their types. Raises DataError."""
+    fitting = [task for task in request.candidates if _serves(task, given, target)]
+    if not fitting:
+        allowed = "; ".join(f"{task} takes ({', '.join(roles_of(task))})" for task in request.candidates)
+        came = f"({_kind(given)}, {_kind(target)})"
+        raise DataError(f"{name} has pairs like {came}, which serve none of the tasks asked for: {allowed}.")
+    return _only(fitting, f"{name} has pairs that several tasks could mean")
+
+
+def _serves(task: str, given: Any, target: Any) -> bool:
+    words = isinstance(given, (list, tuple)) and all(isinstance(word, str) for word in given)
+    listed = isinstance(target, (list, tuple)) or getattr(target, "ndim", 0) == 1
+    match roles_of(task):
+        case ("text", "label"):
+            return (isinstance(given, str) or words) and not listed and target is not None
+        case ("tokens", "tags"):
+            return words and listed
+        case ("audio", "text"):
+            return isinstance(target, str)
+        case (_, "label"):
+            return target is not None and not listed
+        case ("text",):
+            return isinstance(given, str) and target is None
+    return target is None
+
+
+def _only(tasks: Sequence[str], reason: str) -> str:
+    if len(tasks) == 1:
+        return tasks[0]
+    choices = " or ".join(f"task={task!r}" for task in tasks)
+    raise DataError(f"{reason}. Say which one is meant: {choices}.")
+
+
+def _all_roles(tasks: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(role for task in tasks for role in roles_of(task)))
+
+
+def _present(table: Table, role: str, name: str) -> None:
+    if name not in table.columns:
+        raise DataError(
+            f"{table.name} has no column {name!r} (columns={{{role!r}: {name!r}}}).{suggest(name, table.columns)} "
+            f"It has: {_listed(table.columns)}.",
+            column=name,
+        )
+
+
+def _missing_columns(request: Request, table: Table, names: Mapping[str, str]) -> DataError:
+    needs = "; ".join(f"{task} needs {' and '.join(map(repr, roles_of(task)))}" for task in request.candidates)
+    # Advice for the task that lacks the least.
+    task = min(request.candidates, key=lambda t: sum(names[role] not in table.columns for role in roles_of(t)))
+    lacking = [role for role in roles_of(task) if names[role] not in table.columns]
+    taken = {names[role] for role in roles_of(task)}
+    guesses: dict[str, str] = {}
+    for role in lacking:
+        guesses[role] = _guess(role, table, taken | set(guesses.values()))
+    typed = ", ".join(f'"{role}": "{name}"' for role, name in {**(request.columns or {}), **guesses}.items())
+    return DataError(
+        f"{table.name} has no column {' and no column '.join(map(repr, lacking))}. It has: {_listed(table.columns)}. "
+        f"{needs}. Say which they are: columns={{{typed}}}",
+        column=lacking[0],
+    )
+
+
+def _guess(role: str, table: Table, taken: set[str]) -> str:
+    free = [name for name in table.columns if name not in taken]
+    for name in free:
+        if table.kinds.get(name) == role:
+            return name
+    for other in (role, *_OTHER_NAMES.get(role, ())):
+        for name in free:
+            if name.strip().lower() == other:
+                return name
+    close = difflib.get_close_matches(role, free, n=1, cutoff=0.6)
+    return close[0] if close else "..."
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:20]))
+    return f"{shown}, ... ({len(names)} in all)" if len(names) > 20 else shown or "none"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and value:
+        return f"{type(value).__name__} of {type(value[0]).__name__}"
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,229 @@
+"""Data in memory: data frames, Hugging Face and torch datasets, lists. No library is imported to recognise its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, final
+
+from zoo.errors import DataError
+from zoo.training.data.cells import Cell, agree, missing
+from zoo.training.data.features import feature_kind, feature_names
+from zoo.training.data.rows import Row, Source
+from zoo.training.data.table import Column, Indexed, Listed, Naming, Table
+from zoo.training.data.tables import arrow_column, arrow_table
+
+
+def is_a(data: Any, module: str, name: str) -> bool:
+    """Whether `data` is an instance of a class of a library that may not be imported, or not be installed."""
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return isinstance(found, type) and isinstance(data, found)
+
+
+def is_hub(data: Any, *names: str) -> bool:
+    return any(is_a(data, "datasets", name) for name in names)
+
+
+def open_object(data: Any, name: str) -> Table | None:
+    """A table for whatever has named columns, or None. name: what the object is called in messages."""
+    if is_a(data, "pandas", "DataFrame"):
+        return _pandas(data, name)
+    if is_a(data, "polars", "LazyFrame"):
+        return _polars(data.collect(), name)
+    if is_a(data, "polars", "DataFrame"):
+        return _polars(data, name)
+    if is_a(data, "pyarrow", "Table"):
+        return arrow_table(name, data.schema, _loader(lambda column: arrow_column(data.column(column)), name))
+    if is_hub(data, "Dataset") and _format(data) != "custom":
+        return _hub(data, name)
+    return _hub_stream(data, name) if is_hub(data, "IterableDataset") else None
+
+
+def _loader(column: Any, name: str) -> Any:
+    def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
+        return {key: column(key) for key in wanted}, Indexed(name)
+
+    return load
+
+
+def _pandas(frame: Any, name: str) -> Table:
+    columns = list(frame.columns)
+    names = tuple(map(str, columns))
+
+    def column(key: str) -> Column:
+        return Listed(frame.iloc[:, names.index(key)].tolist())
+
+    return Table(name, names, _loader(column, f"{name}.iloc"))
+
+
+def _polars(frame: Any, name: str) -> Table:
+    return Table(name, tuple(frame.columns), _loader(lambda key: Listed(frame.get_column(key).to_list()), name))
+
+
+# ------------------------------------------------------------------------------------------- Hugging Face datasets
+
+
+@final
+class HubColumn(Column):
+    """A column of a Hugging Face Dataset, read from its files when asked for."""
+
+    def __init__(self, data: Any, name: str, *, light: bool) -> None:
+        self._data = data
+        self._name = name
+        self.light = light
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._data[index][self._name]
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._data.iter(batch_size=1000):
+            yield from batch[self._name]
+
+
+def _format(data: Any) -> str | None:
+    return (getattr(data, "format", None) or {}).get("type")
+
+
+def _hub(data: Any, name: str) -> Table:
+    features = dict(data.features)
+
+    def column(key: str) -> Column:
+        alone = _undecoded(data.with_format(None).select_columns([key]), features, [key])
+        return HubColumn(alone, key, light=feature_kind(features[key]) is None and _small(features[key]))
+
+    return _hub_table(tuple(data.column_names), features, _loader(column, name), name)
+
+
+def _hub_stream(data: Any, name: str) -> Table:
+    """A stream is read once, and the columns that are needed stay in memory."""
+    features = dict(data.features or {})
+    columns = tuple(data.column_names or _first_keys(data, name))
+
+    def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
+        stream = _undecoded(data.with_format(None), features, wanted)
+        read: dict[str, list[Any]] = {key: [] for key in wanted}
+        for row in stream:
+            for key, values in read.items():
+                values.append(row.get(key))
+        return {key: Listed(values) for key, values in read.items()}, Indexed(name)
+
+    return _hub_table(columns, features, load, name)
+
+
+def _hub_table(columns: tuple[str, ...], features: Mapping[str, Any], load: Any, name: str) -> Table:
+    names = {key: found for key, item in features.items() if (found := feature_names(item))}
+    kinds = {key: kind for key, item in features.items() if (kind := feature_kind(item))}
+    return Table(name, columns, load, names=names, kinds=kinds)
+
+
+def _undecoded(data: Any, features: Mapping[str, Any], columns: Iterable[str]) -> Any:
+    """Images and sound as bytes or paths: our encoders read them, as they will in production."""
+    import datasets
+
+    kinds = {"image": datasets.Image, "audio": datasets.Audio}
+    for column in columns:
+        kind = feature_kind(features.get(column))
+        if kind is not None:
+            data = data.cast_column(column, kinds[kind](decode=False))
+    return data
+
+
+def _small(feature: Any) -> bool:
+    return "binary" not in str(getattr(feature, "dtype", ""))
+
+
+def _first_keys(data: Any, name: str) -> tuple[str, ...]:
+    for row in data:
+        return tuple(row)
+    raise DataError(f"{name} is empty.")
+
+
+# ------------------------------------------------------------------------------------------- torch and other items
+
+
+@final
+class Items(Source):
+    """Rows of an object that gives them one by one: a torch Dataset of the map style.
+
+    The object may decode when it is indexed, so rows are asked for only when needed, and targets are kept once seen.
+    """
+
+    def __init__(self, items: Any, cells: tuple[Cell, Cell | None], keys: tuple[str, str | None] | None, name: str):
+        self._items = items
+        self._cells = cells
+        self._keys = keys
+        self._name = name
+        self._targets: list[Any] | None = None
+        self.columns = tuple(key for key in keys or ("input", "target") if key)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def where(self, index: int) -> str:
+        return f"{self._name}[{index}]"
+
+    def row(self, index: int) -> Row:
+        try:
+            given, target = self._pair(index)
+            input_cell, target_cell = self._cells
+            found = input_cell.read(given)
+            answer: Any = None if target_cell is None else target_cell.read(target)
+            if target_cell is not None and target_cell.role == "tags":
+                agree(found, answer)
+        except DataError as error:
+            raise DataError(f"{self.where(index)}: {error}", row=index) from error
+        return Row(found, answer, self.where(index))
+
+    def target(self, index: int) -> Any:
+        return self.row(index).target if self._targets is None else self._targets[index]
+
+    def targets(self) -> Sequence[Any]:
+        if self._targets is None:
+            self._targets = [self.row(index).target for index in range(len(self))]
+        return self._targets
+
+    def _pair(self, index: int) -> tuple[Any, Any]:
+        try:
+            item = self._items[index]
+        except Exception as error:  # a user's own code: whatever it raises, the row must be named
+            raise DataError(f"{type(error).__name__}: {error}") from error
+        return pair_of(item, self._keys)
+
+
+def pair_of(item: Any, keys: tuple[str, str | None] | None) -> tuple[Any, Any]:
+    """(input, target) of one item: by `keys` of a mapping, or of a pair. Raises DataError."""
+    if keys is not None:
+        if not isinstance(item, Mapping):
+            raise DataError(f"a dict is expected, as in the first row, not {type(item).__name__}")
+        lacking = [key for key in keys if key is not None and key not in item]
+        if lacking:
+            raise DataError(f"the row has no {lacking[0]!r}; it has {', '.join(map(repr, item))}")
+        return item[keys[0]], None if keys[1] is None else item[keys[1]]
+    if isinstance(item, Row):
+        return item.input, item.target
+    if isinstance(item, (tuple, list)) and len(item) == 2:
+        return item[0], item[1]
+    raise DataError(f"an (input, target) pair is expected, not {shape_of(item)}")
+
+
+def shape_of(item: Any) -> str:
+    if isinstance(item, (tuple, list)):
+        return f"a {type(item).__name__} of {len(item)}"
+    return "nothing" if missing(item) else f"{type(item).__name__} {str(item)[:40]!r}"
+
+
+def class_names(data: Any) -> tuple[str, ...] | None:
+    """The names behind a torchvision-like dataset's whole numbers, where it states the mapping itself."""
+    while is_a(data, "torch.utils.data", "Subset"):
+        data = data.dataset
+    classes, index = getattr(data, "classes", None), getattr(data, "class_to_idx", None)
+    if getattr(data, "target_transform", None) is not None or not isinstance(classes, (list, tuple)):
+        return None
+    if not isinstance(index, Mapping) or [index.get(name) for name in classes] != list(range(len(classes))):
+        return None
+    return tuple(map(str, classes))

@@ -1,0 +1,192 @@
+"""Data in columns: what files, frames and lists have in common once they are open."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, final
+
+from zoo.errors import DataError
+from zoo.training.data.cells import Broken, Cell, agree, display
+from zoo.training.data.rows import Index, Row, Source
+
+
+class Column(ABC):
+    """The raw cells of one column.
+
+    light: a cell costs little to read, so that all may be looked at before training begins.
+    """
+
+    light: bool = True
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+    @abstractmethod
+    def __getitem__(self, index: int) -> Any: ...
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@final
+class Listed(Column):
+    """A column in memory."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._values[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values)
+
+
+class Naming(ABC):
+    """How rows are named in messages."""
+
+    @abstractmethod
+    def where(self, index: int) -> str: ...
+
+    def number(self, index: int) -> int:
+        """What `DataError.row` says."""
+        return index
+
+
+@final
+@dataclass(frozen=True)
+class Indexed(Naming):
+    """Rows of an object in memory, as Python would index them: `list[3]`, `DataFrame.iloc[3]`."""
+
+    name: str
+
+    def where(self, index: int) -> str:
+        return f"{self.name}[{index}]"
+
+
+@final
+@dataclass(frozen=True)
+class Numbered(Naming):
+    """Rows of a file: `rows` as a spreadsheet counts them, `lines` as an editor does, both int64 [N] from 1."""
+
+    path: str
+    rows: Index
+    lines: Index
+    word: str = "row"
+
+    def where(self, index: int) -> str:
+        row, line = int(self.rows[index]), int(self.lines[index])
+        beside = f" (line {line})" if line != row else ""
+        return f"{display(self.path)} {self.word} {row}{beside}"
+
+    def number(self, index: int) -> int:
+        return int(self.rows[index])
+
+
+@final
+@dataclass(frozen=True)
+class Paths(Naming):
+    """Rows that are files."""
+
+    paths: Sequence[str]
+
+    def where(self, index: int) -> str:
+        return display(self.paths[index])
+
+
+@dataclass(frozen=True)
+class Table:
+    """An open table, of which only the columns that a task needs are then loaded.
+
+    name: for messages. load: the columns asked for, and how rows are named.
+    folder: what paths in it are relative to. names: the labels behind the whole numbers of a column.
+    kinds: "image" or "audio" for a column that says of itself to hold such.
+    written: cells are texts out of a file.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    load: Callable[[Sequence[str]], tuple[dict[str, Column], Naming]]
+    folder: str | None = None
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    written: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Part:
+    """A column in its role."""
+
+    name: str
+    column: Column
+    cell: Cell
+
+
+@final
+class Cells(Source):
+    """Rows out of columns."""
+
+    def __init__(self, columns: tuple[str, ...], input: Part, target: Part | None, naming: Naming) -> None:
+        self.columns = columns
+        self._input = input
+        self._target = target
+        self._naming = naming
+
+    def __len__(self) -> int:
+        return len(self._input.column)
+
+    def where(self, index: int) -> str:
+        return self._naming.where(index)
+
+    def row(self, index: int) -> Row:
+        given = self._read(self._input, index)
+        target = self.target(index)
+        self._agree(index, given, target)
+        return Row(given, target, self.where(index))
+
+    def target(self, index: int) -> Any:
+        return None if self._target is None else self._read(self._target, index)
+
+    def targets(self) -> Sequence[Any]:
+        if self._target is None:
+            return [None] * len(self)
+        part = self._target
+        return [self._named(part, i, part.cell.read, value) for i, value in enumerate(part.column)]
+
+    def faults(self) -> Iterator[tuple[int, DataError]]:
+        """All that is wrong with rows and can be seen without decoding media: (index, error), in order."""
+        parts = [part for part in (self._input, self._target) if part is not None and part.column.light]
+        for index, values in enumerate(zip(*(part.column for part in parts), strict=True)):
+            try:
+                found = [self._named(p, index, p.cell.check, v) for p, v in zip(parts, values, strict=True)]
+                self._agree(index, found[0], found[-1])
+            except DataError as error:
+                yield index, error
+
+    def _read(self, part: Part, index: int) -> Any:
+        return self._named(part, index, part.cell.read, part.column[index])
+
+    def _named(self, part: Part, index: int, read: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            return read(value)
+        except DataError as error:
+            where = self.where(index) if isinstance(value, Broken) else f"{self.where(index)}, column {part.name!r}"
+            message = f"{where}: {_sentence(str(error))}"
+            raise DataError(message, row=self._naming.number(index), column=part.name) from error
+
+    def _agree(self, index: int, given: Any, target: Any) -> None:
+        if self._target is None or self._target.cell.role != "tags" or given is target:
+            return
+        try:
+            agree(given, target)
+        except DataError as error:
+            number = self._naming.number(index)
+            raise DataError(f"{self.where(index)}: {error}.", row=number, column=self._target.name) from error
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
