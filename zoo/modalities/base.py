@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zoo.errors import ConfigError, InputError
+
 Array = npt.NDArray[Any]
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +75,58 @@ def pad(rows: Sequence[Array], value: float, *, left: bool = False) -> Array:
     for index, row in enumerate(rows):
         out[index, longest - len(row) if left else 0 :][: len(row)] = row
     return out
+
+
+def window_starts(total: int, size: int, overlap: float) -> list[int]:
+    """Where windows of `size` begin so that they cover `total` and neighbours share `overlap` of a window.
+
+    All are full but the last. Raises ConfigError for an overlap outside [0, 0.9].
+    """
+    if not 0 <= overlap <= 0.9:
+        raise ConfigError(f"overlap is {overlap!r}; it is a share of a window, from 0 to 0.9.")
+    if total <= size:
+        return [0]
+    step = max(1, size - int(size * overlap))
+    return [index * step for index in range(math.ceil((total - size) / step) + 1)]
+
+
+def local_file(path: str | os.PathLike[str], what: str) -> Path:
+    """The file at a path. what: "an image", for messages.
+
+    Raises InputError for an address of the web (nothing is ever fetched), and where there is no regular file.
+    """
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise InputError(f"A path is a text, not {type(text).__name__}: give {what} as bytes(...) or as a path.")
+    if _ADDRESS.match(text):
+        raise InputError(
+            f"{shorten(text)!r} is an address, and nothing is fetched from the network. "
+            f"Download it first, and give {what} as a path or as bytes."
+        )
+    try:
+        found = Path(text).expanduser()
+        if found.is_file():
+            return found
+        what_is_there = "a folder" if found.is_dir() else "no file" if not found.exists() else "not a regular file"
+    # A NUL, a surrogate, or a name longer than the system allows.
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{shorten(text)!r} is not a path to {what}: {error}.") from error
+    raise InputError(f"{shorten(text)!r} should be {what}, and there is {what_is_there} at that path.")
+
+
+def read_all(file: Any) -> bytes:
+    """The bytes of an open file, from its beginning where it can be rewound. Raises InputError for one open as text."""
+    try:
+        if getattr(file, "seekable", bool)():
+            file.seek(0)
+        data = file.read()
+    except (OSError, ValueError) as error:
+        raise InputError(f"The open file can't be read: {error}.") from error
+    if not isinstance(data, bytes):
+        raise InputError("The file is open as text; open it with mode 'rb'.")
+    return data
+
+
+def shorten(text: str, longest: int = 80) -> str:
+    """The text, or its first characters and three dots."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -1,0 +1,44 @@
+"""Raw input to NumPy: one encoder for text, one for images, one for sound. Torch is never seen here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from zoo.errors import SpecError
+from zoo.modalities.base import Array, Encoder, Example
+from zoo.spec import ImageInput, ModelSpec, TextInput
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["Array", "Encoder", "Example", "make_encoder"]
+
+
+def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder: Path | None = None) -> Encoder:
+    """The encoder of a model, by `spec.input.kind`.
+
+    tokenizer: for text; when not given, `tokenizer.json` of `folder`, a saved model or a bundle.
+    Raises SpecError for text without either, or with a tokenizer that the input does not allow.
+    """
+    if isinstance(spec.input, TextInput):
+        from zoo.modalities.text import TextEncoder, read_tokenizer
+
+        if tokenizer is None and folder is None:
+            raise SpecError(f"{spec.name} takes text: it needs a tokenizer, or a folder that holds tokenizer.json.")
+        words = tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
+        return TextEncoder(spec.input, words, pad_id=_token(spec, "pad_token_id"), eos_id=_token(spec, "eos_token_id"))
+    if isinstance(spec.input, ImageInput):
+        from zoo.modalities.image import ImageEncoder
+
+        return ImageEncoder(spec.input)
+    from zoo.modalities.audio import AudioEncoder
+
+    return AudioEncoder(spec.input)
+
+
+def _token(spec: ModelSpec, name: str) -> int | None:
+    value = spec.config.get(name)
+    # Some configurations list several; the first is the tokenizer's own.
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return first if isinstance(first, int) and not isinstance(first, bool) else None

@@ -1,0 +1,324 @@
+"""Text: a string, or its words, as windows of token ids with what it takes to find them in the text again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from zoo.bundle import TOKENIZER
+from zoo.errors import InputError, SpecError
+from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
+from zoo.spec import TextInput
+
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
+_EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
+_ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TextSource:
+    """Where the tokens of one window stand in the text.
+
+    text: the whole text of the row; the words joined by one space if words were given.
+    offsets: int64 `[T, 2]`, begin and end in `text` in characters; (0, 0) for special tokens.
+    special: bool `[T]`, true for what the tokenizer adds around a text.
+    words: int64 `[T]`, the index of each token's word in the whole row, or -1.
+    word_spans: int64 `[W, 2]`, begin and end of every word of the row: those given, or the tokenizer's own.
+    presplit: the words were given.
+    first: where this window's first token stands among all tokens of the row, special ones not counted.
+    """
+
+    text: str
+    offsets: Array
+    special: Array
+    words: Array
+    word_spans: Array
+    presplit: bool
+    first: int
+
+
+@final
+class TextEncoder(Encoder):
+    """Text as int64 `input_ids [T]` and `attention_mask [T]`, T <= `input.max_length`.
+
+    A longer text becomes several windows, each with the special tokens around it. As upstream, a special
+    token that is spelled out in the text ("[MASK]", "<|endoftext|>") is that token.
+
+    pad_id, eos_id: what the model's configuration says; used where the tokenizer has the token.
+    Raises SpecError for a tokenizer that leaves no place for the text.
+    """
+
+    def __init__(
+        self, input: TextInput, tokenizer: Tokenizer, *, pad_id: int | None = None, eos_id: int | None = None
+    ) -> None:
+        self.input = input
+        self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
+        self.tokenizer = _bare_copy(tokenizer)
+        self.vocab_size: int = self.tokenizer.get_vocab_size()
+        self._before, self._after = _special_around(self.tokenizer)
+        self._room = input.max_length - len(self._before) - len(self._after)
+        if self._room < 1:
+            raise SpecError(
+                f"max_length is {input.max_length}, and the tokenizer adds {len(self._before) + len(self._after)} "
+                "special tokens: nothing is left for the text."
+            )
+
+    def encode(self, raw: Any, *, overlap: float = 0.0) -> list[Example]:
+        """One text as windows. raw: `str`, UTF-8 bytes, or a list of `str`, the words of one text."""
+        text, given = _read(raw)
+        tokens = _tokenize(self.tokenizer, text, given)
+        if not len(tokens.ids) and not len(self._before) + len(self._after):
+            raise InputError("The text is empty, and the model has no special tokens to see instead. Give a text.")
+        starts = window_starts(len(tokens.ids), self._room, overlap)
+        return [self._window(tokens, start, index, len(starts)) for index, start in enumerate(starts)]
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
+        """int64 `input_ids` and `attention_mask`, both `[B, T]`, padded on `input.padding_side`."""
+        left = self.input.padding_side == "left"
+        fill = {"input_ids": self.pad_id, "attention_mask": 0}
+        return {name: pad([e.inputs[name] for e in examples], value, left=left) for name, value in fill.items()}
+
+    def decode(self, ids: Array | Sequence[int]) -> str:
+        """Token ids int64 `[T]` as text, special tokens left out."""
+        return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
+
+    def describe(self, raw: Any) -> str:
+        if isinstance(raw, (bytes, bytearray)):
+            raw = bytes(raw[:200]).decode("utf-8", "replace")
+        if isinstance(raw, (list, tuple, np.ndarray)):
+            raw = " ".join(str(word) for word in raw[:20])
+        return repr(shorten(raw, 60)) if isinstance(raw, str) else f"a {type(raw).__name__}"
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`; its padding is kept there, because the id to pad with is not always named."""
+        copy = _bare_copy(self.tokenizer)
+        token = copy.id_to_token(self.pad_id) or ""
+        copy.enable_padding(direction=self.input.padding_side, pad_id=self.pad_id, pad_token=token)
+        copy.save(str(folder / TOKENIZER))
+
+    def _window(self, tokens: _Tokens, start: int, index: int, windows: int) -> Example:
+        piece = slice(start, start + self._room)
+        ids = np.concatenate([self._before, tokens.ids[piece], self._after])
+        inside = slice(len(self._before), len(ids) - len(self._after))
+        special = np.ones(len(ids), dtype=bool)
+        special[inside] = False
+        offsets = np.zeros((len(ids), 2), dtype=np.int64)
+        offsets[inside] = tokens.offsets[piece]
+        words = np.full(len(ids), -1, dtype=np.int64)
+        words[inside] = tokens.words[piece]
+        source = TextSource(tokens.text, offsets, special, words, tokens.word_spans, tokens.presplit, start)
+        inputs = {"input_ids": ids, "attention_mask": np.ones(len(ids), dtype=np.int64)}
+        return Example(inputs, len(ids), source, window=index, windows=windows)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """`tokenizer.json` of a folder. Raises SpecError where there is none, or none that can be read."""
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise SpecError(f"{folder} holds no {TOKENIZER}, which a text model needs.")
+    try:
+        return Tokenizer.from_file(str(path))
+    # The library raises a bare Exception.
+    except Exception as error:
+        raise SpecError(f"{path} is not a tokenizer that can be read: {error}") from error
+
+
+def byte_tokenizer(*, style: Literal["bert", "gpt"]) -> Tokenizer:
+    """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
+
+    "bert": [PAD] [CLS] [SEP] [UNK], then the bytes; words and punctuation apart; [CLS] text [SEP].
+    "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
+    """
+    alphabet = _byte_characters()
+    if style == "gpt":
+        return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
+    if style != "bert":
+        raise SpecError(f'style is {style!r}; it is "bert" or "gpt".')
+    tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
+
+
+def _byte_level(alphabet: Sequence[str], *, special: Sequence[str], last: Sequence[str]) -> Tokenizer:
+    names = [*special, *alphabet, *last]
+    tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*special, *last)])
+    return tokenizer
+
+
+def _byte_characters() -> list[str]:
+    """The character that stands for each byte in GPT-2's vocabularies, in the order of the bytes."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tokens:
+    """A whole text without special tokens: ids `[N]`, and as in `TextSource` offsets `[N, 2]`, words `[N]`."""
+
+    text: str
+    ids: Array
+    offsets: Array
+    words: Array
+    word_spans: Array
+    presplit: bool
+
+
+def _read(raw: Any) -> tuple[str, list[str] | None]:
+    """The text, and its words if they were given."""
+    if isinstance(raw, str):
+        return _unicode(str(raw)), None
+    if isinstance(raw, (bytes, bytearray, memoryview)):
+        return _decoded(bytes(raw)), None
+    if isinstance(raw, (list, tuple)) or (isinstance(raw, np.ndarray) and raw.ndim == 1):
+        words = list(raw)
+        for index, word in enumerate(words):
+            if not isinstance(word, str):
+                raise InputError(f"Word {index} is {_shown(word)}, not a text. Give {_ACCEPTED}.")
+        return _unicode(" ".join(words)), words
+    raise InputError(f"A text was expected, and {_shown(raw)} came. Give {_ACCEPTED}.")
+
+
+def _shown(raw: Any) -> str:
+    return f"{raw!r}" if raw is None or isinstance(raw, (int, float)) else f"a {type(raw).__name__}"
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The text is not valid Unicode: character {error.start} is half of a surrogate pair "
+            f"(U+{ord(text[error.start]):04X}). text.encode('utf-8', 'replace').decode() replaces it."
+        ) from error
+    return text
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The bytes are not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start} ({error.reason}). "
+            "Decode them with their own encoding, data.decode('latin-1') for example, and give the text."
+        ) from error
+
+
+def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Tokens:
+    found = tokenizer.encode(text, add_special_tokens=False)
+    ids = np.array(found.ids, dtype=np.int64)
+    offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
+    pieces = np.array([-1 if word is None else word for word in found.word_ids], dtype=np.int64)
+    if given is None:
+        words, spans = _own_words(pieces, offsets)
+    else:
+        spans = _joined_spans(given)
+        words = _given_words(text, pieces, offsets, spans)
+    return _Tokens(text, ids, offsets, words, spans, given is not None)
+
+
+def _own_words(pieces: Array, offsets: Array) -> tuple[Array, Array]:
+    """Runs of tokens of one piece as words `[N]`, and the words' spans `[W, 2]`."""
+    if not len(pieces):
+        return pieces, np.zeros((0, 2), dtype=np.int64)
+    begins = np.append(True, pieces[1:] != pieces[:-1])
+    # A token of no piece is no word, and does not take a number either.
+    begins &= pieces >= 0
+    words = np.where(pieces >= 0, np.cumsum(begins) - 1, -1)
+    kept = words >= 0
+    firsts = np.flatnonzero(begins[kept])
+    if not len(firsts):
+        return words, np.zeros((0, 2), dtype=np.int64)
+    low = np.minimum.reduceat(offsets[kept, 0], firsts)
+    high = np.maximum.reduceat(offsets[kept, 1], firsts)
+    return words, np.stack([low, high], axis=1)
+
+
+def _joined_spans(words: Sequence[str]) -> Array:
+    """Spans `[W, 2]` of words that were joined by one space."""
+    lengths = np.array([len(word) for word in words], dtype=np.int64)
+    ends = np.cumsum(lengths + 1) - 1
+    return np.stack([ends - lengths, ends], axis=1)
+
+
+def _given_words(text: str, pieces: Array, offsets: Array, spans: Array) -> Array:
+    """The given word of each token: that of the first character it shows.
+
+    A blank token belongs to the word after it if the tokenizer's own piece goes on there (SentencePiece's lone
+    mark of a word's beginning), and to none otherwise.
+    """
+    if not len(pieces) or not len(spans):
+        return np.full(len(pieces), -1, dtype=np.int64)
+    begin = _next_ink(text)[offsets[:, 0]]
+    goes_on = np.append((pieces[1:] == pieces[:-1]) & (pieces[1:] >= 0), False)
+    shown = (begin < len(text)) & ((begin < offsets[:, 1]) | goes_on)
+    words = np.searchsorted(spans[:, 0], begin, side="right") - 1
+    return np.where(shown & (begin < spans[words, 1]), words, -1)
+
+
+def _next_ink(text: str) -> Array:
+    """int64 `[len(text) + 1]`: the first character at or after each place that is not white space."""
+    places = np.arange(len(text) + 1)
+    blank = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
+    places[:-1][blank] = len(text)
+    return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
+
+
+def _bare_copy(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that neither truncates nor pads: files of real models carry a truncation, often at 128 tokens."""
+    try:
+        copy = Tokenizer.from_str(tokenizer.to_str())
+    # The library raises a bare Exception, for a part written in Python among others.
+    except Exception as error:
+        raise SpecError(f"The tokenizer can't be written as {TOKENIZER}, so it can't be used: {error}") from error
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def _special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
+    """The ids that the tokenizer puts before and after every text, int64."""
+    if not tokenizer.num_special_tokens_to_add(False):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for probe in ("a", "0", ".", *sorted(tokenizer.get_vocab())):
+        found = tokenizer.encode(probe)
+        inside = np.flatnonzero(np.array(found.special_tokens_mask) == 0)
+        if len(inside):
+            ids = np.array(found.ids, dtype=np.int64)
+            return ids[: inside[0]], ids[inside[-1] + 1 :]
+    raise SpecError("The tokenizer gives no token for any text.")
+
+
+def _pad_and_eos(tokenizer: Tokenizer, pad_id: int | None, eos_id: int | None) -> tuple[int, int | None]:
+    """The id to pad with, 0 where there is none, and the end-of-text id."""
+    eos = _if_known(tokenizer, eos_id)
+    if eos is None:
+        eos = _first_known(tokenizer, _EOS_TOKENS)
+    padding = tokenizer.padding
+    known = int(padding["pad_id"]) if padding else _first_known(tokenizer, _PAD_TOKENS)
+    if known is None:
+        known = _if_known(tokenizer, pad_id)
+    return known if known is not None else eos or 0, eos
+
+
+def _if_known(tokenizer: Tokenizer, token: int | None) -> int | None:
+    known = token is not None and token >= 0 and tokenizer.id_to_token(token) is not None
+    return token if known else None
+
+
+def _first_known(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    ids = (tokenizer.token_to_id(name) for name in names)
+    return next((index for index in ids if index is not None), None)
