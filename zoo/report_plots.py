@@ -148,6 +148,7 @@ def _draw_scores(axes: Axes, scores: Sequence[ClassScore]) -> None:
         axes.set_title(f"the lowest {_BARS} of {len(scores)}", fontsize=9)
     axes.barh([_plain(score.label) for score in shown], [score.f1 for score in shown], color=_COLOURS[0])
     axes.set_xlim(0, 1)
+    axes.set_ylim(*_few_bars(len(shown)))
     axes.set_xlabel("F1")
     axes.tick_params(axis="y", labelsize=9 if len(shown) <= 15 else 6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -158,8 +159,14 @@ def _draw_metrics(axes: Axes, metrics: Mapping[str, float]) -> None:
     bars = axes.barh(list(shown), list(shown.values()), color=_COLOURS[0])
     axes.bar_label(bars, [number(value) for value in shown.values()], padding=3)
     axes.margins(x=0.15)
-    axes.invert_yaxis()
+    axes.set_ylim(*reversed(_few_bars(len(shown))))
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _few_bars(count: int) -> tuple[float, float]:
+    """Limits of an axis where a few bars don't become blocks."""
+    middle, half = (count - 1) / 2, max(count, 6) / 2
+    return middle - half, middle + half
 
 
 def _plain(label: str) -> str:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 _WIDTH = 80
 _LABEL = 30
 _CLASSES = 30
-_MATRIX = 9
 _SKIPPED = 5
 
 
@@ -63,21 +62,24 @@ def _line(score: ClassScore, width: int) -> str:
 
 
 def _confusion(confusion: Confusion) -> str:
-    worst = confusion.worst()
-    if len(confusion.labels) <= _MATRIX:
+    if _LABEL + len(confusion.labels) * (_column(confusion) + 1) <= _WIDTH - 2:
         return _matrix(confusion)
+    worst = confusion.worst()
     if not worst:
         return ""
     lines = (f"  {times:>7,}  {fit(true, _LABEL)} -> {fit(answer, _LABEL)}" for true, answer, times in worst)
     return "\n".join(["  most frequent mistakes (label -> answer)", *lines])
 
 
+def _column(confusion: Confusion) -> int:
+    """The width that no label and no count of a confusion passes."""
+    counts = (len(f"{cell:,}") for row in confusion.matrix for cell in row)
+    return max([5, *map(len, confusion.labels), *counts])
+
+
 def _matrix(confusion: Confusion) -> str:
-    size = len(confusion.labels)
-    column = max([5, *(len(f"{cell:,}") for row in confusion.matrix for cell in row)])
-    column = min(max(column, *map(len, confusion.labels)), (_WIDTH - 2 - 12) // size - 1)
-    corner = "label \\ answer"
-    left = min(max(map(len, (corner, *confusion.labels))), _WIDTH - 2 - size * (column + 1))
+    corner, column = "label \\ answer", _column(confusion)
+    left = min(max(map(len, (corner, *confusion.labels))), _LABEL)
     lines = [_cells(corner, left, confusion.labels, column)]
     for label, row in zip(confusion.labels, confusion.matrix, strict=True):
         lines.append(_cells(label, left, (f"{cell:,}" for cell in row), column))

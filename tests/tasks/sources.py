@@ -57,7 +57,9 @@ def pieces(text: str, size: int) -> tuple[list[tuple[int, int]], list[int], list
     return offsets, words, spans
 
 
-def text_windows(raw: str | Sequence[str], *, size: int = 3, content: int = 1000, step: int | None = None) -> list[Example]:
+def text_windows(
+    raw: str | Sequence[str], *, size: int = 3, content: int = 1000, step: int | None = None
+) -> list[Example]:
     """Windows of `content` sub-words between two special tokens; each begins `step` after the one before."""
     presplit = not isinstance(raw, str)
     text = " ".join(raw) if presplit else str(raw)

@@ -141,7 +141,7 @@ def test_feature_extraction_cannot_be_trained() -> None:
         lambda: task.weight({}, LossOptions()),
         task.scorer,
     ):
-        with pytest.raises(ConfigError, match="can't be fine-tuned.*text-classification"):
+        with pytest.raises(ConfigError, match=r"can't be fine-tuned.*text-classification"):
             call()
 
 

@@ -65,7 +65,7 @@ def test_what_is_no_label(value: Any) -> None:
 def test_index_names_the_label_and_the_known_ones() -> None:
     index = {"cat": 0, "dog": 1}
     assert index_of("dog", index) == 1
-    with pytest.raises(DataError, match="'dgo' is not one of the model's 2: cat, dog. Did you mean 'dog'"):
+    with pytest.raises(DataError, match=r"'dgo' is not one of the model's 2: cat, dog\. Did you mean 'dog'"):
         index_of("dgo", index)
     with pytest.raises(DataError, match="It is a number and the model's labels are names"):
         index_of(1, index)

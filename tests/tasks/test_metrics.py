@@ -57,14 +57,14 @@ def test_nothing_counted() -> None:
 def test_entities_as_seqeval_counts_them() -> None:
     """The example of seqeval's README and one with an invalid sequence, worked out by hand."""
     true = [
-        "O O O B-MISC I-MISC I-MISC O".split(),
-        "B-PER I-PER O".split(),
-        "B-LOC O I-PER".split(),
+        ["O", "O", "O", "B-MISC", "I-MISC", "I-MISC", "O"],
+        ["B-PER", "I-PER", "O"],
+        ["B-LOC", "O", "I-PER"],
     ]
     answered = [
-        "O O B-MISC I-MISC I-MISC I-MISC O".split(),
-        "B-PER I-PER O".split(),
-        "I-LOC O O".split(),
+        ["O", "O", "B-MISC", "I-MISC", "I-MISC", "I-MISC", "O"],
+        ["B-PER", "I-PER", "O"],
+        ["I-LOC", "O", "O"],
     ]
     counter = EntityCounter()
     for expected, got in zip(true, answered, strict=True):

@@ -45,7 +45,7 @@ def test_an_unknown_task_is_suggested() -> None:
 
 
 def test_an_unknown_option_is_suggested() -> None:
-    with pytest.raises(ConfigError, match="no option 'topk'. Did you mean 'top_k'"):
+    with pytest.raises(ConfigError, match=r"no option 'topk'\. Did you mean 'top_k'"):
         tasks.get("text-classification").parse_options({"topk": 3})
     with pytest.raises(ConfigError, match="none of its own"):
         tasks.get("token-classification").parse_options({"top_k": 3})

@@ -51,9 +51,13 @@ def test_bioes(tags: str, expected: list[tuple[str, int, int]]) -> None:
 
 
 def test_plain() -> None:
-    assert spans("PER PER O LOC PER".split(), "plain") == [Span("PER", 0, 2), Span("LOC", 3, 4), Span("PER", 4, 5)]
+    assert spans(["PER", "PER", "O", "LOC", "PER"], "plain") == [
+        Span("PER", 0, 2),
+        Span("LOC", 3, 4),
+        Span("PER", 4, 5),
+    ]
     # Word classes: every word is its own.
-    words = spans("NOUN NOUN VERB".split(), "plain", outside=False)
+    words = spans(["NOUN", "NOUN", "VERB"], "plain", outside=False)
     assert words == [Span("NOUN", 0, 1), Span("NOUN", 1, 2), Span("VERB", 2, 3)]
 
 
