@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
 from zoo.modalities.base import Array, Encoder, Example, local_file, read_all, shorten
@@ -131,7 +131,7 @@ def _readable(raw: Any) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{_name(raw)} is too large to be decoded safely: {error}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(f"{_name(raw)} is not an image that can be read. Formats: {', '.join(FORMATS)}.") from error
     # Pillow raises OSError, SyntaxError, ValueError, struct.error and more on damaged files.
     except Exception as error:
@@ -251,8 +251,8 @@ def _fit(image: Image.Image, input: ImageInput) -> Array:
     height, width = input.size
     full_height, full_width = _resized(image, input)
     top, left = round((full_height - height) / 2), round((full_width - width) / 2)
-    # Only what the crop keeps is ever computed: the same pixels, sooner, and a picture of 1 x 100,000 pixels
-    # never becomes one of 256 x 25,600,000.
+    # Only what the crop keeps is ever computed: sooner, with the same pixels but for some that round the other way,
+    # and a picture of 1 x 100,000 pixels never becomes one of 256 x 25,600,000.
     down, across = image.height / full_height, image.width / full_width
     box = (
         left * across,
