@@ -1,0 +1,153 @@
+"""Rows as training examples: texts all at once, for their lengths decide the batches; images and sound on demand."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Protocol, final
+
+import numpy as np
+
+from zoo.errors import DataError
+from zoo.modalities.base import Array, Encoder, Example
+from zoo.spec import AudioInput
+from zoo.tasks.base import Task
+
+Augment = Callable[[Example, int, int], Example]  # an example, the epoch, the item
+OnBad = Callable[[int, DataError], None]  # a row, and why it can't be used
+
+
+class Row(Protocol):
+    """One labelled row. where: its file and line, for messages."""
+
+    @property
+    def input(self) -> Any: ...
+    @property
+    def target(self) -> Any: ...
+    @property
+    def where(self) -> str: ...
+
+
+Rows = Sequence[Row]
+
+
+class Items(ABC):
+    """What an epoch goes through: windows of texts, or whole images and recordings.
+
+    lengths: int64 `[N]`, the cost of each item (tokens, samples, or 1). rows: int64 `[N]`, the row of each.
+    """
+
+    lengths: Array
+    rows: Array
+
+    @abstractmethod
+    def load(self, epoch: int, item: int) -> list[Example]:
+        """The item's examples with targets. Raises DataError."""
+
+    @abstractmethod
+    def targets(self) -> Iterator[dict[str, Array]]:
+        """The targets of all items, without decoding an image or a sound."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@final
+class TextItems(Items):
+    """Every window of every text, encoded once."""
+
+    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> None:
+        self._examples: list[Example] = []
+        for number, row in enumerate(rows):
+            try:
+                windows = task.examples(encoder, row.input, row.target)
+            except DataError as error:
+                on_bad(number, error)
+                continue
+            # The text and its offsets are for decoding; training would only keep them in memory.
+            self._examples.extend(replace(window, source=None, row=number) for window in windows)
+        self.lengths = np.array([example.length for example in self._examples], dtype=np.int64)
+        self.rows = np.array([example.row for example in self._examples], dtype=np.int64)
+
+    def load(self, epoch: int, item: int) -> list[Example]:
+        return [self._examples[item]]
+
+    def targets(self) -> Iterator[dict[str, Array]]:
+        return (dict(example.targets) for example in self._examples)
+
+
+@final
+class MediaItems(Items):
+    """Images or recordings, decoded each time they are needed."""
+
+    def __init__(
+        self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None = None
+    ) -> None:
+        self._rows = rows
+        self._encoder = encoder
+        self._task = task
+        self._augment = augment
+        lengths = _durations(rows, encoder, task, on_bad) if task.spec.input.kind == "audio" else [1] * len(rows)
+        self.rows = np.array([i for i, length in enumerate(lengths) if length is not None], dtype=np.int64)
+        self.lengths = np.array([length for length in lengths if length is not None], dtype=np.int64)
+
+    def load(self, epoch: int, item: int) -> list[Example]:
+        number = int(self.rows[item])
+        row = self._rows[number]
+        examples = [example.at(number) for example in self._task.examples(self._encoder, row.input, row.target)]
+        return [self._augment(example, epoch, item) for example in examples] if self._augment else examples
+
+    def targets(self) -> Iterator[dict[str, Array]]:
+        blank = Example(inputs={}, length=1)
+        for number in self.rows:
+            yield dict(self._task.attach([blank], self._rows[int(number)].target)[0].targets)
+
+
+def make_items(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None) -> Items:
+    """All usable rows as items; `on_bad` hears of each that is not, and may raise."""
+    if task.spec.input.kind == "text":
+        return TextItems(rows, encoder, task, on_bad)
+    return MediaItems(rows, encoder, task, on_bad, augment)
+
+
+def _durations(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> list[int | None]:
+    """Samples of each recording, from its header alone; None for one that can't be used.
+
+    A task's own `check` (of speech and its transcript) runs here, before a minute is spent on training.
+    """
+    spec = task.spec.input
+    assert isinstance(spec, AudioInput)
+    seconds: Callable[[Any], float] = getattr(encoder, "seconds")  # noqa: B009
+    check: Callable[[int, Any], None] | None = getattr(task, "check", None)
+
+    def measure(number: int) -> int | DataError:
+        row = rows[number]
+        try:
+            samples = round(seconds(row.input) * spec.sampling_rate)
+            if check is not None:
+                check(samples, row.target)
+        except DataError as error:
+            return error
+        return samples
+
+    with ThreadPoolExecutor(8) as pool:
+        found: list[int | None] = []
+        for number, measured in enumerate(pool.map(measure, range(len(rows)))):
+            if isinstance(measured, DataError):
+                on_bad(number, measured)
+                found.append(None)
+            else:
+                found.append(measured)
+    return found
+
+
+def digest(rows: Rows, items: Items, *, text: bool) -> str:
+    """A hash of what is trained on: each row's place and target, and the text itself. Files are not read."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(repr((row.where, row.target, row.input if text else None)).encode("utf-8", "surrogatepass"))
+    found.update(items.lengths.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,402 @@
+"""Fine-tuning: our own loop on accelerate."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+from typing import Any, NoReturn, final
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from zoo.errors import CheckpointError, ConfigError, DataError, TrainingError, TrainingInterrupted
+from zoo.modalities.base import Encoder
+from zoo.tasks.base import Task
+from zoo.training import batching, encoding, evaluation, optim
+from zoo.training.augment import make_augment
+from zoo.training.checkpoint import Checkpoint, Checkpoints
+from zoo.training.config import TrainConfig
+from zoo.training.encoding import Rows
+from zoo.training.interrupt import Interrupts
+from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
+from zoo.training.lossoptions import loss_options
+from zoo.training.machine import Machine, random_state, running, set_random_state
+from zoo.training.progress import Display, Silent, Trackers, display
+from zoo.training.state import RunState
+from zoo.training.stepping import Parts, Stepper
+from zoo.training.watch import StepLoss, StepNote, Watch
+
+log = logging.getLogger("zoo.training")
+
+OnEpoch = Callable[[dict[str, Any]], None]
+OnStep = Callable[[StepLoss], None]
+
+# They change where a run is written or shown, or when it ends, and not which way it takes.
+_FREE = {"output_dir", "resume", "log", "progress", "experiment", "num_workers", "checkpoint_steps", "early_stop",
+         "on_error", "precision", "tf32"}  # fmt: skip
+
+
+def train(
+    module: nn.Module,
+    task: Task,
+    encoder: Encoder,
+    train: Rows,
+    val: Rows | None,
+    config: TrainConfig,
+    *,
+    on_epoch: OnEpoch | None = None,
+    on_step: OnStep | None = None,
+) -> list[dict[str, Any]]:
+    """Fine-tune a module in place; it ends with the weights of the epoch that was best on `val`, or of the last.
+
+    module: a ZooModule, trained on the device where it is (under a launcher: each process on its own).
+    on_epoch: called with each epoch's record, after its checkpoint; may raise to end the run.
+    on_step: called with each step's loss once that is known.
+
+    Returns one record an epoch: epoch, step, train_loss, val_loss and the task's metrics (with `val`), learning_rate,
+    seconds, samples_per_second (both of training alone), and `skipped`, rows that could not be read, if any.
+
+    Raises ConfigError, DataError; TrainingError for a loss that is not finite or too little memory; CheckpointError
+    for a checkpoint of another run; TrainingInterrupted after SIGINT or SIGTERM, once the checkpoint is written.
+    """
+    _check(train, val, config)
+    with optim.trainable(module, config), running(module, config) as machine, Interrupts() as interrupts:
+        run = Run(machine, module, task, encoder, train, val, config, interrupts)
+        run.on_epoch, run.on_step = on_epoch, on_step
+        return run.fit()
+
+
+def _check(train: Rows, val: Rows | None, config: TrainConfig) -> None:
+    if not len(train):
+        raise DataError("There are no rows to train on.")
+    if val is not None and not len(val):
+        raise DataError("The validation data has no rows. Give val=None to train without.")
+    if config.early_stop is not None and val is None:
+        raise ConfigError("early_stop looks at the metric on validation data; give val=, or leave early_stop out.")
+
+
+class _StopNow(Exception):
+    """A signal came during validation."""
+
+
+@final
+class Run:
+    """One run of `train`: what it works with, and where it stands."""
+
+    on_epoch: OnEpoch | None = None
+    on_step: OnStep | None = None
+
+    def __init__(
+        self,
+        machine: Machine,
+        module: nn.Module,
+        task: Task,
+        encoder: Encoder,
+        train: Rows,
+        val: Rows | None,
+        config: TrainConfig,
+        interrupts: Interrupts,
+    ) -> None:
+        self.machine, self.module, self.task, self.encoder = machine, module, task, encoder
+        self.rows, self.val, self.config, self.interrupts = train, val, config, interrupts
+        self.kind = task.spec.input.kind
+        self.accelerated = machine.device.type != "cpu"
+        self.display: Display = display(config.progress) if machine.main else Silent()
+        self.state = RunState()
+        self._prepare_data()
+        self._prepare_optimiser()
+        self._best: dict[str, Tensor] | None = None
+        self._begun = time.perf_counter()
+        self._stop = False
+
+    def _prepare_data(self) -> None:
+        config, spec = self.config, self.task.spec
+        augment = make_augment(spec, self.task.name, config.augment, config.seed)
+        self.items = encoding.make_items(self.rows, self.encoder, self.task, self._bad, augment)
+        if not len(self.items):
+            raise DataError(f"None of the {len(self.rows)} rows can be used. The first: {self.state.skipped[0]}")
+        micro = config.batch_size
+        if micro == "auto":
+            micro = batching.heuristic(self.kind, len(self.items), accelerated=self.accelerated)
+        self.state.micro = micro
+        self.effective = micro * config.gradient_accumulation * self.machine.world
+        steps = config.epochs * ceil(len(self.items) / self.effective)
+        self.total = min(steps, config.max_steps or steps)
+        self.options = loss_options(config, self.task, self.items)
+        reading = Reading(self.items, self.encoder, self.task, self.options)
+        workers = worker_count(config.num_workers, self.kind, accelerated=self.accelerated)
+        self.loader = Loader(reading, workers=workers, pin=self.machine.device.type == "cuda")
+        self.watch = Watch(self.machine.device, lambda row: self.rows[row].where)
+
+    def _prepare_optimiser(self) -> None:
+        config = self.config
+        self.optimizer = optim.make_optimizer(self.module, config, self.kind)
+        self.schedule = optim.make_schedule(self.optimizer, config, self.total)
+        self.network, prepared = self.machine.prepare(self.module, self.optimizer)
+        parts = Parts(
+            self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm
+        )
+        self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto")
+        self.checkpoints: Checkpoints | None = None
+        if config.output_dir is not None:
+            folder = Path(config.output_dir) / "checkpoints"
+            self.checkpoints = Checkpoints(folder, main=self.machine.main, everyone=self.machine.everyone)
+
+    def fit(self) -> list[dict[str, Any]]:
+        """All epochs that are left; see `train`."""
+        if self.config.resume:
+            self._resume()
+        with self._shown():
+            try:
+                while not self.state.finished:
+                    self._epoch()
+            except TrainingError:
+                self._restore_best()
+                raise
+            self._restore_best()
+            self._report_skipped()
+        return self.state.history
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        on = bool(self.config.log)
+        trackers = Trackers(self.machine.accelerator, self.config.experiment, self.config.model_dump(), on=on)
+        with ExitStack() as stack:
+            stack.callback(trackers.close)
+            stack.callback(self.display.close)
+            self.display.start(self.config.epochs, self.total, self.state.step)
+            self.trackers = trackers
+            yield
+
+    # The loop.
+
+    def _epoch(self) -> None:
+        self._begun = time.perf_counter()
+        self.network.train()
+        for batches in self._batches():
+            self._step(batches)
+        self._look(self.watch.drain())
+        self._measure_time()
+        try:
+            record = self._record()
+        except _StopNow:
+            self._interrupted()
+        self._close_epoch(record)
+
+    def _batches(self) -> Iterator[list[MicroBatch]]:
+        """This process's forward passes of the steps that are left of the epoch."""
+        state, machine = self.state, self.machine
+        plan = batching.steps(self.items.lengths, self.effective, seed=self.config.seed, epoch=state.epoch)
+        left = plan[state.done : state.done + self.total - state.step]
+        shares = [batching.share(step, rank=machine.rank, world=machine.world, size=self.stepper.size) for step in left]
+        return self.loader.epoch(state.epoch, shares)
+
+    def _step(self, batches: list[MicroBatch]) -> None:
+        state = self.state
+        for batch in batches:
+            for row, error in batch.bad:
+                self._bad(row, error)
+        values, passes = self.stepper.backward(batches, stop=self.interrupts.received is not None)
+        samples = sum(map(len, batches)) * self.machine.world
+        note = StepNote(
+            state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self._rate(), samples
+        )
+        # Before the weights are touched: on the CPU a bad loss is known by now.
+        self._look(self.watch.push(note, values))
+        self.stepper.apply()
+        state.step += 1
+        state.done += 1
+        state.samples += samples
+        self._between_steps()
+
+    def _between_steps(self) -> None:
+        if self._stop or (self.machine.world == 1 and self.interrupts.received):
+            self._interrupted()
+        every = self.config.checkpoint_steps
+        if every and self.state.step % every == 0:
+            self._save()
+
+    def _look(self, seen: list[StepLoss]) -> None:
+        for loss in seen:
+            self.state.loss += loss.loss
+            self.state.weight += loss.weight
+            self._stop = self._stop or (loss.stop and self.machine.world > 1)
+            self.display.step(loss)
+            self.trackers.step(loss)
+            if self.on_step is not None:
+                self.on_step(loss)
+
+    def _record(self) -> dict[str, Any]:
+        """The epoch in numbers, the same on every process."""
+        state = self.state
+        record: dict[str, Any] = {"epoch": state.epoch + 1, "step": state.step}
+        record["train_loss"] = state.loss / state.weight if state.weight else float("nan")
+        if self.val is not None:
+            found = self._validate(self.val)
+            record["val_loss"] = found.loss
+            record.update(found.report.metrics)
+            for text in found.report.skipped:
+                self._skip(text)
+        record["learning_rate"] = self._rate()
+        record["seconds"] = state.seconds
+        record["samples_per_second"] = state.samples / max(state.seconds, 1e-9)
+        if state.skipped:
+            record["skipped"] = list(state.skipped)
+        agreed: dict[str, Any] = self.machine.agree(record)
+        return agreed
+
+    def _validate(self, rows: Rows) -> evaluation.Validation:
+        def forward() -> evaluation.MeasuredForward:
+            return evaluation.MeasuredForward(
+                self.module, self.task, self.machine.device, options=self.options, autocast=self.machine.autocast
+            )
+
+        def listen() -> None:
+            if self.interrupts.received and self.machine.world == 1:
+                raise _StopNow
+
+        with evaluation.evaluating(self.module):
+            return evaluation.validate(
+                forward, self.task, self.encoder, rows, size=2 * self.stepper.size, accelerated=self.accelerated,
+                on_error="return" if self.config.on_error == "skip" else "raise", each=listen,
+            )  # fmt: skip
+
+    def _close_epoch(self, record: dict[str, Any]) -> None:
+        state, metric = self.state, self.task.metric if self.val is not None else None
+        state.history.append(record)
+        if metric is not None and state.judge(record[metric], higher=self.task.higher_is_better):
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
+        state.close_epoch()
+        patience = self.config.early_stop
+        state.finished = state.step >= self.total or (patience is not None and state.stale >= patience)
+        self._save()
+        self.display.epoch(record, metric)
+        self.trackers.epoch(record)
+        if self.on_epoch is not None:
+            self.on_epoch(dict(record))
+
+    # Checkpoints.
+
+    def _save(self) -> Path | None:
+        """The state at the end of a step, once everything in it is known to be finite."""
+        self._look(self.watch.drain())
+        self._measure_time()
+        if not _finite(self.module):
+            raise TrainingError(
+                f"The weights are not finite after step {self.state.step} of {self.total}; they were not saved. "
+                "Lower learning_rate."
+            )
+        if self.checkpoints is None:
+            return None
+        self.state.micro = self.stepper.size
+        scaler = self.machine.accelerator.scaler
+        parts = {
+            "model": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.last_epoch,
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        own = {f"random-{self.machine.rank}": random_state()}
+        meta = {"run": self._identity, "state": self.state.to_json()}
+        return self.checkpoints.write(self.state.step, parts, own, meta, best=self.state.best_step)
+
+    def _resume(self) -> None:
+        assert self.checkpoints is not None
+        found = self.checkpoints.newest(self._identity)
+        if found is None:
+            log.info("There is no checkpoint in %s; starting afresh.", self.checkpoints.folder)
+            self.display.say(f"No checkpoint to resume from in {self.checkpoints.folder}; starting afresh.")
+            return
+        self.state = RunState.from_json(found.meta["state"])
+        self.stepper.size = self.state.micro
+        self.module.load_state_dict(found.load("model"))
+        self.optimizer.load_state_dict(found.load("optimizer"))
+        optim.set_schedule(self.schedule, found.load("schedule"))
+        if self.machine.accelerator.scaler is not None:
+            self.machine.accelerator.scaler.load_state_dict(found.load("scaler"))
+        set_random_state(found.load(f"random-{self.machine.rank}"))
+        self._best = self._best_of(found)
+        self.display.say(f"Resumed from {found.path}: epoch {self.state.epoch + 1}, step {self.state.step}.")
+
+    def _best_of(self, found: Checkpoint) -> dict[str, Tensor] | None:
+        assert self.checkpoints is not None
+        step = self.state.best_step
+        if step is None:
+            return None
+        try:
+            best = found if step == found.step else self.checkpoints.at(step)
+        except CheckpointError as error:
+            log.warning("%s It held the best weights so far; later epochs are compared with each other alone.", error)
+            self.state.best_step = self.state.best_value = None
+            return None
+        weights: dict[str, Tensor] = best.load("model")
+        return weights
+
+    @cached_property
+    def _identity(self) -> Mapping[str, Any]:
+        """What makes another run: the next step would not be that of the one that was interrupted."""
+        chosen = self.config.model_dump(mode="json", exclude=_FREE)
+        data = encoding.digest(self.rows, self.items, text=self.kind == "text")
+        return {
+            **chosen,
+            "model": self.task.spec.name,
+            "task": self.task.name,
+            "labels": list(self.task.labels),
+            "rows": len(self.rows),
+            "data": data[:16],
+            "precision": self.machine.precision,
+            "processes": self.machine.world,
+            "effective batch": self.effective,
+        }
+
+    def _interrupted(self) -> NoReturn:
+        place = self._save()
+        where = f"epoch {self.state.epoch + 1}, step {self.state.step}"
+        what = f"Interrupted by {self.interrupts.received or 'a signal to another process'}"
+        if place is None:
+            raise TrainingInterrupted(f"{what} in {where}. Nothing was saved: no output_dir was given.")
+        raise TrainingInterrupted(f"{what} in {where}. Saved in {place}; resume=True goes on from there.")
+
+    def _restore_best(self) -> None:
+        if self._best is not None:
+            self.module.load_state_dict(self._best)
+
+    # Small things.
+
+    def _rate(self) -> float:
+        return float(self.schedule.get_last_lr()[0])
+
+    def _measure_time(self) -> None:
+        now = time.perf_counter()
+        self.state.seconds += now - self._begun
+        self._begun = now
+
+    def _bad(self, row: int, error: DataError) -> None:
+        where = self.rows[row].where
+        if self.config.on_error == "raise":
+            raise type(error)(f"{where}: {error}", row=row, column=error.column) from error
+        self._skip(f"{where}: {error}")
+
+    def _skip(self, text: str) -> None:
+        if text not in self.state.skipped:
+            self.state.skipped.append(text)
+
+    def _report_skipped(self) -> None:
+        skipped = self.state.skipped
+        if self.machine.world > 1:
+            skipped = list(dict.fromkeys(gather_object(skipped)))
+        if skipped and self.machine.main:
+            listed = "\n".join(f"  {text}" for text in skipped)
+            log.warning("%d rows could not be read and were left out:\n%s", len(skipped), listed)
+            self.display.say(f"{len(skipped)} rows could not be read and were left out:\n{listed}")
+
+
+def _finite(module: nn.Module) -> bool:
+    # One answer from the device for all of them.
+    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())

@@ -1,0 +1,54 @@
+"""The options of the loss: class weights, named or counted from the data, and label smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from zoo.errors import ConfigError, suggest
+from zoo.modalities.base import Array
+from zoo.tasks.base import LossOptions, Task
+from zoo.training.config import TrainConfig
+from zoo.training.encoding import Items
+
+
+def loss_options(config: TrainConfig, task: Task, items: Items) -> LossOptions:
+    """Raises ConfigError for a label that the model does not have."""
+    return LossOptions(config.label_smoothing, _class_weights(config, task, items))
+
+
+def _class_weights(config: TrainConfig, task: Task, items: Items) -> Array | None:
+    given = config.class_weights
+    if given is None:
+        return None
+    if not task.labels:
+        raise ConfigError(f"class_weights go with the classes of a classification; {task.name} has none.")
+    return balanced(task, items) if given == "balanced" else named(task, given)
+
+
+def named(task: Task, given: Mapping[str, float]) -> Array:
+    """float32 `[C]`: the given weights, 1 for labels that are not named."""
+    weights = np.ones(len(task.labels), dtype=np.float32)
+    for label, weight in given.items():
+        if label not in task.index:
+            raise ConfigError(
+                f"class_weights names {label!r}, which is no label of this model.{suggest(label, task.labels)} "
+                f"Labels: {', '.join(task.labels[:20])}{', ...' if len(task.labels) > 20 else ''}."
+            )
+        weights[task.index[label]] = weight
+    if not weights.any():
+        raise ConfigError("class_weights are all 0; at least one label must count.")
+    return weights
+
+
+def balanced(task: Task, items: Items) -> Array:
+    """float32 `[C]`: N / (classes seen x count of the class), as scikit-learn's; 1 for a class that never comes."""
+    counts = np.zeros(len(task.labels), dtype=np.int64)
+    for targets in items.targets():
+        labels = np.atleast_1d(targets["label"] if "label" in targets else targets["labels"])
+        counts += np.bincount(labels[labels >= 0], minlength=len(counts))
+    seen = counts > 0
+    weights = np.ones(len(counts), dtype=np.float32)
+    weights[seen] = counts.sum() / (seen.sum() * counts[seen])
+    return weights
