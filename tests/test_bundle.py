@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from zoo import bundle
 from zoo.errors import BundleError
 

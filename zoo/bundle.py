@@ -107,7 +107,7 @@ def writing(target: str | Path) -> Iterator[Path]:
     Raises BundleError when `target` is something that the zoo did not write.
     """
     target = Path(target)
-    _refuse_foreign(target)
+    check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
@@ -119,6 +119,16 @@ def writing(target: str | Path) -> Iterator[Path]:
         raise BundleError(f"{target} could not be written ({error}); what was there before is untouched.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Raises BundleError when `target` is something that the zoo did not write, before any work is done."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if not target.is_dir():
+        raise BundleError(f"{target} is a file; give the name of a folder.")
+    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise BundleError(f"{target} holds files that the zoo did not write; give another folder, or empty it first.")
 
 
 def write_manifest(folder: Path) -> None:
@@ -188,15 +198,6 @@ def _check(folder: Path, name: str, entry: Any) -> None:
         raise BundleError(f"{folder}: {name} is missing (or a link). Export or save it again.")
     if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
         raise BundleError(f"{folder}: {name} is not the file that was written: its bytes have changed.")
-
-
-def _refuse_foreign(target: Path) -> None:
-    if not target.exists() and not target.is_symlink():
-        return
-    if not target.is_dir():
-        raise BundleError(f"{target} is a file; give the name of a folder.")
-    if any(target.iterdir()) and not (target / MANIFEST).is_file():
-        raise BundleError(f"{target} holds files that the zoo did not write; give another folder, or empty it first.")
 
 
 def _replace(temporary: Path, target: Path) -> None:

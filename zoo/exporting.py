@@ -79,19 +79,29 @@ def write_graph(module: ZooModule, example: dict[str, Array], path: Path) -> dic
     size = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         warnings.simplefilter("ignore")
-        torch.onnx.export(
+        program = torch.onnx.export(
             wrapper,
             tensors,
-            str(path),
             input_names=names,
             output_names=list(outputs),
             dynamic_shapes=(tuple(_dynamic(name, torch) for name in names),),
             opset_version=_OPSET,
-            external_data=size > _INLINE_BYTES,
             dynamo=True,
             verbose=False,
         )
+        assert program is not None
+        _free_names(program.model.graph, set(outputs))
+        program.save(str(path), external_data=size > _INLINE_BYTES)
     return outputs
+
+
+def _free_names(graph: Any, names: set[str]) -> None:
+    """The exporter names inner values after their operators, and `embedding` is one: two of a name are no graph."""
+    ends = {id(value) for value in graph.outputs}
+    for node in graph:
+        for value in node.outputs:
+            if value.name in names and id(value) not in ends:
+                value.name = f"{value.name}_inner"
 
 
 def _flat(module: ZooModule, names: list[str]) -> torch.nn.Module:
@@ -123,9 +133,7 @@ def _example(reference: Predictor) -> dict[str, Array]:
     return reference.encoder.collate(windows)
 
 
-def _card(
-    reference: Predictor, spec: ModelSpec, example: dict[str, Array], outputs: dict[str, Array]
-) -> bundle.Card:
+def _card(reference: Predictor, spec: ModelSpec, example: dict[str, Array], outputs: dict[str, Array]) -> bundle.Card:
     versions = {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxscript")}
     return bundle.Card(
         kind="bundle",
@@ -149,7 +157,7 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
     return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
 
 
-class _quiet:  # noqa: N801
+class _quiet:
     """Loggers held at ERROR: the exporter reports every operator it passes."""
 
     def __init__(self, *names: str) -> None:

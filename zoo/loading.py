@@ -72,9 +72,7 @@ def assemble(
     return Parts(spec, chosen, encoder, build(spec, chosen, state, seed), found.history)
 
 
-def build(
-    spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, seed: int | None = None
-) -> ZooModule:
+def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, seed: int | None = None) -> ZooModule:
     """The module for a task; without a head while a task that needs labels has none yet."""
     labels = spec.labels if isinstance(spec.labels, tuple) else ()
     headless = zoo_tasks.get(task).needs_labels and not labels
@@ -84,7 +82,9 @@ def build(
 def choose_task(spec: ModelSpec, task: str) -> str:
     zoo_tasks.get(task)
     if task not in spec.tasks:
-        raise ConfigError(f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}.")
+        raise ConfigError(
+            f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}."
+        )
     return task
 
 

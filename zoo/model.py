@@ -16,7 +16,7 @@ from zoo.inference import Batch, BatchSize, Forward, OnError
 from zoo.loading import PRETRAINED, Parts, Source
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
-from zoo.tasks import generation
+from zoo.tasks.generation import Stepper
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Model(Predictor):
     def _embedder(self, pooling: Pooling | None) -> Forward:
         return backends.torch_embed(self.module, self.device, pooling=pooling)
 
-    def _stepper(self) -> generation.Stepper:
+    def _stepper(self) -> Stepper:
         return backends.cached_stepper(self.module, self.device)
 
     def finetune(
@@ -92,14 +92,13 @@ class Model(Predictor):
         from zoo.training import data
 
         chosen = _config(config, self.spec.finetune, options)
-        dataset = data.read(train, tasks=self._trainable(), task=task or self._given_task(), columns=columns)
-        train_rows, val_rows = data.hold_out(dataset, val, seed=chosen.seed, columns=columns)
+        given = task or self._given_task()
+        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error)
+        train_rows, val_rows = data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
         found = tuple(labels) if labels is not None else self._labels_for(dataset.task, train_rows)
         data.check(dataset.task, train_rows, val_rows, found)
         self._rebuild(dataset.task, found, chosen.seed)
-        self.history = tuple(
-            training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen)
-        )
+        self.history = tuple(training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen))
         self.module.eval()
         return self
 
@@ -120,7 +119,8 @@ class Model(Predictor):
         from zoo.training import data
 
         self._needs_head("evaluate")
-        dataset = data.read(test, tasks=(self.task.name,), task=self.task.name, columns=columns)
+        name = self.task.name
+        dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error)
         rows = dataset.splits.get("test", dataset.splits["train"])
         return training.evaluate(
             self.module,
@@ -168,9 +168,7 @@ class Model(Predictor):
         self._needs_head("export")
         module = self.module if self.device.type == "cpu" else copy.deepcopy(self.module).to("cpu")
         reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
-        return exporting.export(
-            reference, module, target, precision=precision, samples=samples, tolerance=tolerance
-        )
+        return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} labels" if self.labels else ""
@@ -216,7 +214,11 @@ class Model(Predictor):
 
     def _card(self) -> bundle.Card:
         return bundle.Card(
-            kind="model", zoo=__version__, task=self.task.name, spec=self.spec, history=self.history  # type: ignore[arg-type]
+            kind="model",
+            zoo=__version__,
+            task=self.task.name,
+            spec=self.spec,
+            history=self.history,  # type: ignore[arg-type]
         )
 
 

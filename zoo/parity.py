@@ -110,9 +110,9 @@ def _same_answer(a: Any, b: Any) -> bool:
 def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[bool]:
     if reference.task.name != "text-generation":
         return []
-    options = {"max_new_tokens": _GENERATED, "do_sample": False}
-    alone = [reference.predict(raw, **options).tokens for raw in raws]
-    together = [made.tokens for made in candidate.predict(list(raws), batch_size=len(raws), **options)]
+    alone = [reference.predict(raw, max_new_tokens=_GENERATED).tokens for raw in raws]
+    made = candidate.predict(list(raws), batch_size=len(raws), max_new_tokens=_GENERATED)
+    together = [generation.tokens for generation in made]
     return [a == b for a, b in zip(alone, together, strict=True)]
 
 
@@ -123,8 +123,28 @@ def builtin_samples(spec: ModelSpec) -> list[Any]:
         return [_image(rng, height, width) for height, width in ((180, 240), (97, 61), (256, 256), (40, 300))]
     if isinstance(spec.input, AudioInput):
         return [_sound(rng, spec.input.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
-    words = "The quick brown fox of Zürich met 3 engineers from New York, who spoke 中文 and drank tea.".split()
-    length = min(spec.input.max_length // 4, 60)
+    words = [
+        "The",
+        "quick",
+        "brown",
+        "fox",
+        "of",
+        "Zürich",
+        "met",
+        "3",
+        "engineers",
+        "from",
+        "New",
+        "York,",
+        "who",
+        "spoke",
+        "中文",
+        "and",
+        "drank",
+        "tea.",
+    ]
+    # Six tokens a word at the most (a byte each), so that a model without windows sees every sample whole.
+    length = min(spec.input.max_length // 10, 60)
     return [" ".join(words[i % len(words)] for i in range(n)) for n in (3, 1, max(length // 2, 2), max(length, 3), 7)]
 
 

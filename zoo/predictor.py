@@ -15,9 +15,9 @@ from zoo.modalities.base import Array, Encoder
 from zoo.modalities.text import TextEncoder
 from zoo.results import Generation, RowError
 from zoo.spec import ModelSpec
-from zoo.tasks import generation
 from zoo.tasks.base import Task
 from zoo.tasks.feature_extraction import FeatureExtraction
+from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
@@ -49,7 +49,7 @@ class Predictor(ABC):
         """A forward that gives `embedding [B, D]`."""
 
     @abstractmethod
-    def _stepper(self) -> generation.Stepper:
+    def _stepper(self) -> Stepper:
         """What generation asks for the next token's logits."""
 
     def predict(
@@ -75,7 +75,7 @@ class Predictor(ABC):
         if isinstance(inputs, (str, bytes)):
             raise ConfigError("predict_iter() takes an iterable of inputs; for one input use predict().")
         parsed = self.task.parse_options(options)
-        if isinstance(parsed, generation.GenerateOptions):
+        if isinstance(parsed, GenerateOptions):
             return self._generate(inputs, parsed, batch_size, on_error)
         return self._decode(inputs, parsed, batch_size, on_error)
 
@@ -128,7 +128,7 @@ class Predictor(ABC):
             yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)
 
     def _generate(
-        self, inputs: Iterable[Any], options: generation.GenerateOptions, batch_size: BatchSize, on_error: OnError
+        self, inputs: Iterable[Any], options: GenerateOptions, batch_size: BatchSize, on_error: OnError
     ) -> Iterator[Generation | RowError]:
         limits = limits_of(batch_size, "text", accelerated=self.accelerated)
         rows = enumerate(inputs)
@@ -141,18 +141,18 @@ class Predictor(ABC):
                 texts = {window.row: window.source.text for window in batch}
                 for window, made in zip(batch, generated, strict=True):
                     text = self._text_encoder.decode(np.asarray(made.tokens, dtype=np.int64))
-                    text = generation.cut_at_stop(text, options.stop)
+                    text = cut_at_stop(text, options.stop)
                     found[window.row] = Generation(text, texts[window.row], tuple(made.tokens), made.finish_reason)
             for (row, _), prompt in zip(chunk, prompts, strict=True):
                 yield prompt if isinstance(prompt, RowError) else found[row]
 
-    def _continue(self, prompts: list[Array], options: generation.GenerateOptions) -> list[generation.Generated]:
+    def _continue(self, prompts: list[Array], options: GenerateOptions) -> list[Generated]:
         encoder = self._text_encoder
-        return generation.generate(
+        return generate(
             prompts, self._stepper(), options, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
         )
 
-    def _prompt(self, row: int, raw: Any, options: generation.GenerateOptions, on_error: OnError) -> Any:
+    def _prompt(self, row: int, raw: Any, options: GenerateOptions, on_error: OnError) -> Any:
         try:
             windows = self.task.encode(self.encoder, raw)
             longest = self._text_encoder.input.max_length

@@ -106,9 +106,7 @@ class RowError(_Result):
         return f"RowError(row={self.row}, input={self.input!r}, {self.error}: {self.message})"
 
 
-Result: TypeAlias = (
-    "Classification | list[Entity] | Generation | Transcript | list[Detection] | RowError"
-)
+Result: TypeAlias = "Classification | list[Entity] | Generation | Transcript | list[Detection] | RowError"
 
 
 def to_plain(result: Any) -> Any:

@@ -70,7 +70,7 @@ class Weights(Frozen):
     """Where pretrained weights are: a repository of the hub and one file in it."""
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
-    revision: str = Field(default="main", description="A commit, tag or branch; the commit found is what save() writes.")
+    revision: str = Field(default="main", description="A commit, tag or branch; save() writes the commit found.")
     file: str = "model.safetensors"
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 
@@ -110,7 +110,9 @@ class ModelSpec(Frozen):
     @field_validator("labels", mode="before")
     @classmethod
     def _labels_are_texts(cls, value: Any) -> Any:
-        # YAML reads `no` and `1` as something else than text; a label is always a text.
+        # YAML reads an unquoted `no` as False, and str(False) would be a label nobody meant.
+        if isinstance(value, (list, tuple)) and any(isinstance(item, bool) for item in value):
+            raise ValueError("a label is read as true or false: put yes, no, on, off in quotes")
         return [str(item) for item in value] if isinstance(value, (list, tuple)) else value
 
     @model_validator(mode="after")

@@ -12,7 +12,8 @@ from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
 from zoo.runtime.session import Device, Session
-from zoo.tasks import generation, make
+from zoo.tasks import make
+from zoo.tasks.generation import RerunStepper, Stepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
@@ -50,8 +51,8 @@ class BundleModel(Predictor):
             )
         return self.forward
 
-    def _stepper(self) -> generation.Stepper:
-        return generation.RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
+    def _stepper(self) -> Stepper:
+        return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
 
     def __repr__(self) -> str:
         return f"<BundleModel {self.folder.name!r}: {self.spec.name}, {self.card.task}, on {self.session.device}>"
@@ -78,7 +79,9 @@ def load(
         bundle.verify(path)
     card = bundle.read_card(path)
     if card.kind != "bundle":
-        raise BundleError(f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one.")
+        raise BundleError(
+            f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one."
+        )
     session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
     _check_contract(path, card, session)
     return BundleModel(path, card, session)
