@@ -110,7 +110,7 @@ def local_file(path: str | os.PathLike[str], what: str) -> Path:
         what_is_there = "a folder" if found.is_dir() else "no file" if not found.exists() else "not a regular file"
     # A NUL, a surrogate, or a name longer than the system allows.
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{shorten(text)!r} is not a path to {what}: {error}.") from error
+        raise InputError(f"{shorten(text)!r} is not a path to {what}: {getattr(error, 'strerror', error)}.") from error
     raise InputError(f"{shorten(text)!r} should be {what}, and there is {what_is_there} at that path.")
 
 

@@ -20,7 +20,7 @@ from zoo.spec import ImageInput
 # The size at which Pillow speaks of a decompression bomb and refuses, whatever the file's own size.
 MAX_PIXELS = 178_956_970
 # Pillow also opens formats that run other programs (EPS), or that anything can be taken for (TGA).
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "MPO", "AVIF", "JPEG2000")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "ICO", "AVIF", "JPEG2000")
 
 _ACCEPTED = "a path, the bytes of a file, a PIL image, or an array [H, W], [H, W, 3] or [H, W, 4]"
 _ORIENTATION = 0x0112
@@ -56,8 +56,9 @@ class ImageEncoder(Encoder):
             `[H, W, 1]`, `[H, W, 3]`, `[H, W, 4]`, or `[3, H, W]` where it can't be taken for one of those.
         Raises InputError for what is none of these, can't be decoded whole, or has more than MAX_PIXELS.
         """
-        # The file is decoded by the first use of its pixels, so that is where a damaged one shows.
         with _opened(raw) as image, _readable(raw):
+            # Opening reads the header alone; a damaged file shows here.
+            image.load()
             picture = _rgb(_upright(image))
         return [Example({"pixel_values": _fit(picture, self.input)}, length=1)]
 
@@ -170,6 +171,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode == "P":
         # Straight to RGB, Pillow warns about a palette with transparency.
         image = image.convert("RGBA")
+    if image.mode == "La":
+        image = image.convert("LA")
     return image.convert("RGB")
 
 
