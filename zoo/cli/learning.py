@@ -1,0 +1,116 @@
+"""`zoo finetune` and `zoo evaluate`: from labelled data to a model, and its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import zoo
+from zoo import bundle
+from zoo.cli.fields import parsed, with_fields
+from zoo.cli.loading import PRETRAINED, Device, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
+from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
+from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
+from zoo.training.config import TrainConfig
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="A folder with one folder a class; a .csv, .tsv, .jsonl or .parquet table; or a CoNLL file.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN=NAME", help="What the data calls a column, as in text=review; may be repeated."),
+]
+
+
+@with_fields(TrainConfig)
+@readable
+def finetune(
+    model: Name,
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to save the model in.", show_default=False)],
+    val: Annotated[str, typer.Option(help="Validation data, a fraction to hold out, or 'none'.")] = "0.1",
+    columns: Columns = None,
+    task: TaskOption = None,
+    labels: Labels = None,
+    weights: Weights = PRETRAINED,
+    revision: Revision = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    as_json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Fine-tune a model on your data, and save the best epoch.
+
+    Checkpoints go to OUTPUT.run unless --output-dir says otherwise; the same command with --resume goes on from the
+    newest.
+    """
+    bundle.check_target(output)
+    chosen = {"output_dir": output.with_name(f"{output.name}.run"), **parsed(TrainConfig, options)}
+    # Checked before anything is loaded; a model's own defaults are added by finetune().
+    seed = TrainConfig.parse(chosen).seed
+    renamed = pairs(columns, "--columns")
+    loaded = load_model(model, weights=weights, revision=revision, tokenizer=tokenizer, device=device, seed=seed)
+    loaded.finetune(data, _val(val), task=task, labels=names(labels, "--labels"), columns=renamed, **chosen)
+    loaded.save(output)
+    if as_json:
+        emit({"model": str(output), "task": loaded.task.name, "labels": loaded.labels, "history": loaded.history})
+    else:
+        typer.echo(_outcome(loaded, output))
+
+
+def _val(text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _outcome(model: zoo.Model, output: Path) -> str:
+    head = f"{len(model.labels)} labels, " if model.labels else ""
+    metric = model.task.metric
+    scores = [record[metric] for record in model.history if metric in record]
+    best = (max if model.task.higher_is_better else min)(scores) if scores else None
+    found = (
+        f"{metric} {best:.4f} on the validation data" if best is not None else "not measured, without validation data"
+    )
+    return f"Saved {output}: {model.task.name}, {head}{len(model.history)} epochs, {found}."
+
+
+@readable
+def evaluate(
+    model: Name,
+    data: Data,
+    columns: Columns = None,
+    batch_size: BatchSize = "auto",
+    on_error: OnErrorOption = OnError.raise_,
+    task: TaskOption = None,
+    labels: Labels = None,
+    weights: Weights = PRETRAINED,
+    revision: Revision = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on labelled data: metrics, scores of each class, confusion."""
+    renamed = pairs(columns, "--columns")
+    size = number_or(batch_size, ["auto"], "--batch-size")
+    loaded = load_model(
+        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
+    )
+    report = loaded.evaluate(data, columns=renamed, batch_size=size, on_error=on_error.value)
+    if html is not None:
+        note(f"Wrote {report.to_html(html)}")
+    if plot is not None:
+        note(f"Wrote {report.plot(plot)}")
+    emit(report) if as_json else typer.echo(str(report))

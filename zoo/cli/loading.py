@@ -1,0 +1,120 @@
+"""The options of `zoo.load`, said once for every command that takes a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from zoo import bundle
+from zoo.cli.shared import names
+from zoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zoo.model import Model
+    from zoo.predictor import Predictor
+
+_PANEL = "The model"
+
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name of `zoo list`; one after timm:, torchvision:, torchaudio: or hf:; or a saved model's folder.",
+        show_default=False,
+    ),
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option("--task", help="One of the model's tasks; its first when not given.", rich_help_panel=_PANEL),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", metavar="A,B,...", help="Labels, in the order of the logits.", rich_help_panel=_PANEL),
+]
+Weights = Annotated[
+    str,
+    typer.Option(
+        "--weights",
+        metavar="FILE",
+        help="A weights file, 'pretrained', or 'none' for random ones.",
+        rich_help_panel=_PANEL,
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option("--revision", help="A commit, tag or branch of the hub's repository.", rich_help_panel=_PANEL),
+]
+Tokenizer = Annotated[
+    Path | None,
+    typer.Option("--tokenizer", help="A tokenizer.json, or a folder that has one.", rich_help_panel=_PANEL),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        envvar="ZOO_DEVICE",
+        help="'cpu', 'cuda', 'cuda:1', ...; the best there is when not given. A bundle runs on the CPU unless told.",
+        rich_help_panel=_PANEL,
+    ),
+]
+PRETRAINED = "pretrained"
+
+
+def is_bundle(name: str) -> bool:
+    """Whether this is the folder of an exported bundle."""
+    path = Path(name).expanduser()
+    return bundle.is_folder(path) and bundle.read_card(path).kind == "bundle"
+
+
+def load_model(
+    name: str,
+    *,
+    task: str | None = None,
+    labels: str | None = None,
+    weights: str = PRETRAINED,
+    revision: str | None = None,
+    tokenizer: Path | None = None,
+    device: str | None = None,
+    seed: int | None = None,
+) -> Model:
+    """`zoo.load` with a command's options."""
+    import zoo
+
+    return zoo.load(
+        name,
+        task=task,
+        labels=names(labels, "--labels"),
+        weights=None if weights.lower() == "none" else weights,
+        revision=revision,
+        tokenizer=tokenizer,
+        device=device,
+        seed=seed,
+    )
+
+
+def load_predictor(
+    name: str,
+    *,
+    task: str | None,
+    labels: str | None,
+    weights: str,
+    revision: str | None,
+    tokenizer: Path | None,
+    device: str | None,
+) -> Predictor:
+    """A bundle without torch, any other name through `zoo.load`."""
+    if not is_bundle(name):
+        return load_model(
+            name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
+        )
+    given = {"--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer}
+    fixed = [option for option, value in given.items() if value is not None]
+    if weights != PRETRAINED:
+        fixed.append("--weights")
+    if fixed:
+        raise ConfigError(f"{name} is an exported bundle, in which {', '.join(fixed)} can't be chosen any more.")
+    import zoo
+
+    return zoo.runtime.load(Path(name).expanduser(), device=device or "cpu")  # type: ignore[arg-type]

@@ -1,0 +1,154 @@
+"""`zoo predict`: raw inputs to results, one by one, as they come."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from zoo.cli.loading import (
+    PRETRAINED,
+    Device,
+    Labels,
+    Name,
+    Revision,
+    TaskOption,
+    Tokenizer,
+    Weights,
+    load_predictor,
+)
+from zoo.cli.shared import emit, note, number_or, readable, shorten
+from zoo.results import Classification, Detection, Entity, Generation, RowError, Transcript
+
+_PANEL = "The task's own options"
+
+
+class OnError(StrEnum):
+    raise_ = "raise"
+    return_ = "return"
+
+
+BatchSize = Annotated[str, typer.Option("--batch-size", metavar="NUMBER|auto", help="Inputs in one batch.")]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option("--on-error", help="Stop at an input that can't be read, or report it in its place and go on."),
+]
+
+
+@readable
+def predict(
+    model: Name,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Files of images or sounds, or texts; - reads one a line from standard input.",
+            show_default=False,
+        ),
+    ],
+    batch_size: BatchSize = "auto",
+    on_error: OnErrorOption = OnError.raise_,
+    task: TaskOption = None,
+    labels: Labels = None,
+    weights: Weights = PRETRAINED,
+    revision: Revision = None,
+    tokenizer: Tokenizer = None,
+    device: Device = None,
+    top_k: Annotated[
+        int | None, typer.Option(help="Labels to list, or tokens to draw from.", rich_help_panel=_PANEL)
+    ] = None,
+    normalize: Annotated[
+        bool | None, typer.Option("--normalize/--no-normalize", help="Vectors of unit length.", rich_help_panel=_PANEL)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(help="Tokens to generate at most.", rich_help_panel=_PANEL)
+    ] = None,
+    do_sample: Annotated[
+        bool | None,
+        typer.Option("--do-sample/--no-do-sample", help="Draw tokens by probability.", rich_help_panel=_PANEL),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Logits are divided by it.", rich_help_panel=_PANEL)] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Draw from the fewest tokens of this probability.", rich_help_panel=_PANEL)
+    ] = None,
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_PANEL)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawing.", rich_help_panel=_PANEL)] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line, as each result is there.")
+    ] = False,
+) -> None:
+    """Answer raw inputs with a model, or with an exported bundle without torch."""
+    predictor = load_predictor(
+        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
+    )
+    given = {
+        "top_k": top_k,
+        "normalize": normalize,
+        "max_new_tokens": max_new_tokens,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_p": top_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+        "stop": tuple(stop) if stop else None,
+    }
+    texts, shown = itertools.tee(_inputs(inputs))
+    results = predictor.predict_iter(
+        texts,
+        batch_size=number_or(batch_size, ["auto"], "--batch-size"),
+        on_error=on_error.value,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    _print(zip(results, shown, strict=False), as_json)
+
+
+def _inputs(given: list[str]) -> Iterator[str]:
+    for text in given:
+        if text == "-":
+            yield from (line.rstrip("\r\n") for line in sys.stdin)
+        else:
+            yield text
+
+
+def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
+    failed = 0
+    for result, text in answered:
+        failed += isinstance(result, RowError)
+        if as_json:
+            emit({"input": text, "error" if isinstance(result, RowError) else "result": result}, indent=None)
+        else:
+            typer.echo("\n".join([shorten(text, 80), *(f"  {line}" for line in _lines(result))]))
+    if failed:
+        note(f"zoo: {failed} inputs could not be used; their errors stand in their places.")
+        raise typer.Exit(1)
+
+
+def _lines(result: Any) -> list[str]:
+    """A result for people."""
+    match result:
+        case Classification():
+            return [f"{score:.4f}  {label}" for label, score in result.top or ((result.label, result.score),)]
+        case Generation():
+            return result.text.splitlines() or [""]
+        case Transcript():
+            return [result.text]
+        case Entity():
+            return [f"{result.label}  {result.text!r}  {result.start}:{result.end}  {result.score:.4f}"]
+        case Detection():
+            return [f"{result.score:.4f}  {result.label}  {tuple(round(edge, 1) for edge in result.box)}"]
+        case RowError():
+            return [f"{result.error}: {result.message}"]
+        case list():
+            return [line for item in result for line in _lines(item)] or ["nothing found"]
+        case _:
+            values = [f"{value:.4f}" for value in result[:6].tolist()]
+            return [f"{result.dtype} [{', '.join(map(str, result.shape))}]: {', '.join(values)}, ..."]
