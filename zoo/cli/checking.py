@@ -52,7 +52,7 @@ def _finding(finding: Finding) -> str:
         lines.append(_wrap(finding.why, "  "))
     if finding.mend:
         # Never wrapped: it is there to be copied.
-        lines.append(f"  $ {finding.mend}")
+        lines.append(f"  mend: {finding.mend}")
     return "\n".join(lines)
 
 

@@ -128,18 +128,16 @@ def torch_family(facts: Facts) -> Iterator[Finding]:
 
 
 def _build(version: Version, facts: Facts) -> str:
-    """ "CPU", or the CUDA or ROCm release of a build; the package index's own has no tag, and is for CUDA on Linux."""
-    if version.local is not None and version.local.startswith("cpu"):
+    """What a build is for, as far as its version says: "CPU", "cu130", "rocm7.0".
+
+    The package index's own has no tag; on Linux it is for CUDA, of the release that tagged ones beside it name.
+    """
+    if version.local is not None:
+        return "CPU" if version.local.startswith("cpu") else version.local
+    if not facts.system.startswith("linux"):
         return "CPU"
-    linux = facts.system.startswith("linux")
-    default = _default_cuda(facts) if linux else "CPU"
-    return version.local or default
-
-
-def _default_cuda(facts: Facts) -> str:
-    """Builds with a CUDA tag and untagged ones of the index may stand together: the tag of the first that has one."""
-    tags = (Version(facts.packages[name]).local for name in _FAMILY if name in facts.packages)
-    return next((tag for tag in tags if tag is not None and tag.startswith("cu")), "CUDA")
+    tags = (Version(facts.packages[name]).local or "" for name in _FAMILY if name in facts.packages)
+    return next((tag for tag in tags if tag.startswith("cu")), "CUDA")
 
 
 def _reinstall(facts: Facts) -> str:
@@ -193,10 +191,22 @@ def _versions(name: str, facts: Facts) -> str:
     return next((item.versions for item in facts.needed if item.name == name), "")
 
 
+def driver(facts: Facts) -> Iterator[Finding]:
+    """A GPU is asked for where there is none. A device that torch can use needs no further driver."""
+    usable = facts.torch_cuda is not None and facts.torch_cuda.available
+    if facts.cuda_asked and facts.driver is None and not usable:
+        yield Finding(
+            Level.error,
+            f"ZOO_DEVICE={facts.environment['ZOO_DEVICE']} asks for a GPU, and there is no NVIDIA driver.",
+            "Every command that takes a model would stop with a DeviceError.",
+            "unset ZOO_DEVICE",
+        )
+
+
 def torch_on_cuda(facts: Facts) -> Iterator[Finding]:
-    """A GPU is there or asked for, and torch can't use it."""
+    """A GPU is there, and torch can't use it."""
     found = facts.torch_cuda
-    if found is None or found.available or not (facts.cuda_asked or facts.driver is not None):
+    if found is None or found.available or facts.driver is None:
         return
     level = Level.error if facts.cuda_asked else Level.warning
     what = "torch can't use CUDA"
@@ -207,8 +217,6 @@ def torch_on_cuda(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             level, f"{what}: CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU.", mend="unset CUDA_VISIBLE_DEVICES"
         )
-    elif facts.driver is None:
-        yield Finding(level, f"{what}: there is no NVIDIA driver.", _slow(facts), "export ZOO_DEVICE=cpu")
     elif _old_driver(facts.driver, found.built):
         yield Finding(
             level,
@@ -230,14 +238,14 @@ def _old_driver(driver: str, built: str) -> bool:
 
 
 def runtime_on_cuda(facts: Facts) -> Iterator[Finding]:
-    """A GPU is there or asked for, and ONNX Runtime would go on with the CPU."""
-    if not facts.cuda_provider:
+    """A GPU is there, and ONNX Runtime would go on with the CPU."""
+    if not facts.cuda_provider or facts.driver is None:
         return
     gpu = "onnxruntime-gpu" in facts.packages
     yield Finding(
         Level.error if facts.cuda_asked else Level.warning,
         "ONNX Runtime can't use CUDA.",
-        f"{facts.cuda_provider}. A bundle asked for on the GPU is refused.",
+        f"The reason: {facts.cuda_provider}. A bundle asked for on the GPU is refused.",
         'pip install --force-reinstall "onnxruntime-gpu[cuda,cudnn]"'
         if gpu
         else 'pip uninstall -y onnxruntime && pip install "polyzoo[gpu]"',
@@ -288,6 +296,7 @@ CHECKS: tuple[Check, ...] = (
     torch_family,
     runtimes,
     broken_imports,
+    driver,
     torch_on_cuda,
     runtime_on_cuda,
     hub,

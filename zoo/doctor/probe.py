@@ -33,7 +33,7 @@ def main(target: Path, cuda: bool, modules: list[str]) -> None:
             write({"torch": torch_cuda(sys.modules["torch"], cuda)})
         if cuda and "onnxruntime" in sys.modules:
             ort = sys.modules["onnxruntime"]
-            write({"provider": error_of(lambda: try_provider(ort))})
+            write({"provider": provider_error(ort)})
 
 
 def error_of(action: Callable[[], Any]) -> str:
@@ -51,15 +51,21 @@ def torch_cuda(torch: Any, cuda: bool) -> dict[str, Any]:
     return {"built": torch.version.cuda, "available": torch.cuda.is_available(), "error": error}
 
 
-def try_provider(ort: Any) -> None:
+def provider_error(ort: Any) -> str:
+    """Why a graph does not run on CUDA; empty when it does."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise RuntimeError("this build of ONNX Runtime has no CUDA provider")
-    ort.preload_dlls()
+        return "this build of ONNX Runtime has no CUDA provider"
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    session = ort.InferenceSession(_GRAPH, options, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
-    if session.get_providers()[0] != "CUDAExecutionProvider":
-        raise RuntimeError("its CUDA provider does not load, and it goes on with the CPU without a word")
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    sessions: list[Any] = []
+    # Finds the libraries of the nvidia packages, and says on stdout what it does not find.
+    error = error_of(ort.preload_dlls) or error_of(
+        lambda: sessions.append(ort.InferenceSession(_GRAPH, options, providers=providers))
+    )
+    if error or sessions[0].get_providers()[0] == "CUDAExecutionProvider":
+        return error
+    return "its CUDA provider does not load, and it would go on with the CPU without a word"
 
 
 if __name__ == "__main__":
