@@ -65,7 +65,8 @@ class Cell:
             label_text(found)
         if self.role == "tags":
             for tag in found:
-                label_text(tag)
+                if not isinstance(tag, str) or not tag.strip():
+                    label_text(tag)
         if self.role in MEDIA and isinstance(found, str):
             _exists(found)
         return found
@@ -135,6 +136,8 @@ def missing(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """A torch tensor as a NumPy array, an array of one value as that value; anything else as it is."""
+    if isinstance(value, str):
+        return value
     if hasattr(value, "detach") and type(value).__module__.partition(".")[0] == "torch":
         value = value.detach().cpu().numpy()
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):

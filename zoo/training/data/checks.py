@@ -57,7 +57,7 @@ def labels_of(rows: Rows) -> Iterator[tuple[int, str]]:
     for index, target in enumerate(rows.targets()):
         try:
             for value in target if isinstance(target, (list, tuple)) else (target,):
-                yield index, label_text(value)
+                yield index, value if type(value) is str and value.strip() else label_text(value)
         except DataError as error:
             raise DataError(f"{rows.where(index)}: {error}", row=index) from error
 

@@ -9,9 +9,16 @@ from typing import Any, Literal
 
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DataError, suggest
-from zoo.training.data.table import Table
+from zoo.training.data.cells import Cell
+from zoo.training.data.table import Cells, Part, Table
 
 OnError = Literal["raise", "skip", "return"]
+
+FORMS = (
+    "Data is a folder with one folder a class, a .csv, .tsv, .jsonl or .parquet file, a two-column CoNLL file, a "
+    "pandas or polars frame, a Hugging Face or torch dataset, or a list of (input, target) pairs or dicts "
+    "(docs/data.md)."
+)
 
 # What columns are called elsewhere, for suggestions alone: nothing is renamed by itself.
 _OTHER_NAMES = {
@@ -94,6 +101,18 @@ def by_columns(request: Request, table: Table) -> tuple[str, dict[str, str]]:
         if table.columns.count(name) > 1:
             raise DataError(f"{table.name} has {table.columns.count(name)} columns {name!r}; keep one.", column=name)
     return task, found
+
+
+def open_columns(task: str, names: Mapping[str, str], table: Table) -> Cells:
+    """The rows of a task. names: the table's own names of columns by role."""
+    loaded, naming = table.load(list(dict.fromkeys(names.values())))
+
+    def part(role: str) -> Part:
+        name = names[role]
+        return Part(name, loaded[name], Cell(role, table.folder, table.names.get(name), table.written))
+
+    given, *target = map(part, roles_of(task))
+    return Cells(table.columns, given, target[0] if target else None, naming)
 
 
 def by_roles(request: Request, roles: tuple[str, str], what: str) -> str:

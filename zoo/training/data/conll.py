@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.training.data.cells import display
-from zoo.training.data.table import Column, Listed, Naming, Numbered
+from zoo.training.data.table import Numbered, Table, in_memory
 from zoo.training.data.tables import reading_text
 
 SUFFIXES = (".conll", ".conll03", ".txt", ".iob", ".iob2", ".bio", ".bioes", ".annotated", ".ner", "")
@@ -36,8 +36,8 @@ class _Sentences:
         self.tags[-1].append(tag)
 
 
-def read_conll(path: str) -> tuple[dict[str, Column], Naming]:
-    """The sentences as columns `tokens` and `tags`: the first and the last column of the file.
+def open_conll(path: str) -> Table:
+    """The sentences as a table of `tokens` and `tags`: the first and the last column of the file.
 
     Columns are split by tabs, or else by spaces; blank lines and -DOCSTART- lines end a sentence. Raises DataError
     that names the line where the number of columns is not that of the lines before.
@@ -46,19 +46,20 @@ def read_conll(path: str) -> tuple[dict[str, Column], Naming]:
     width = 0
     with reading_text(path) as file:
         for number, line in enumerate(file, start=1):
-            text = line.strip(_BLANK) if line.strip(_BLANK) == "" else line.strip("\r\n\ufeff")
-            if not text or text.startswith(_DOCSTART) or _COMMENT.match(text):
+            text = line.strip("\r\n\ufeff")
+            if not text.strip(_BLANK) or text.startswith(_DOCSTART) or _COMMENT.match(text):
                 found.open = False
                 continue
             cells = _split(text)
             width = width or len(cells)
-            _check(path, number, cells, width)
+            if len(cells) != width or width < 2 or not cells[0] or not cells[-1]:
+                raise _fault(path, number, cells, width)
             found.add(cells[0], cells[-1], number)
     if not found.tokens:
         raise DataError(f"{display(path)} has no sentences; each line is a word, a tab or space, and its tag.")
     order = np.arange(1, len(found.lines) + 1)
-    loaded: dict[str, Column] = {"tokens": Listed(found.tokens), "tags": Listed(found.tags)}
-    return loaded, Numbered(path, order, np.array(found.lines, dtype=np.int64), word="sentence")
+    naming = Numbered(path, order, np.array(found.lines, dtype=np.int64), word="sentence")
+    return in_memory(display(path), {"tokens": found.tokens, "tags": found.tags}, naming)
 
 
 def looks_like_conll(path: str) -> bool:
@@ -77,15 +78,13 @@ def _split(text: str) -> list[str]:
     return [cell for cell in text.split(" ") if cell]
 
 
-def _check(path: str, number: int, cells: list[str], width: int) -> None:
-    where = f"{display(path)} line {number}"
+def _fault(path: str, number: int, cells: list[str], width: int) -> DataError:
     if len(cells) < 2:
-        raise DataError(f"{where} has one column, {cells[0]!r}; a word and its tag are expected.", row=number)
-    if len(cells) != width:
-        raise DataError(
-            f"{where} has {len(cells)} columns and the lines before it {width}. Each line is a word, a tab or space, "
-            "and its tag.",
-            row=number,
-        )
-    if not cells[0] or not cells[-1]:
-        raise DataError(f"{where}: the {'word' if not cells[0] else 'tag'} is empty.", row=number)
+        reason = f"has one column, {cells[0]!r}"
+    elif len(cells) != width:
+        reason = f"has {len(cells)} columns and the lines before it {width}"
+    else:
+        reason = f"has an empty {'tag' if cells[0] else 'word'}"
+    return DataError(
+        f"{display(path)} line {number} {reason}. Each line is a word, a tab or space, and its tag.", row=number
+    )

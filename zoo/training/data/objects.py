@@ -9,7 +9,7 @@ from typing import Any, final
 from zoo.errors import DataError
 from zoo.training.data.cells import Cell, agree, missing
 from zoo.training.data.features import feature_kind, feature_names
-from zoo.training.data.rows import Row, Source
+from zoo.training.data.rows import Index, Row, Source
 from zoo.training.data.table import Column, Indexed, Listed, Naming, Table
 from zoo.training.data.tables import arrow_column, arrow_table
 
@@ -67,12 +67,13 @@ def _polars(frame: Any, name: str) -> Table:
 
 @final
 class HubColumn(Column):
-    """A column of a Hugging Face Dataset, read from its files when asked for."""
+    """Media of a Hugging Face Dataset, read from its files when asked for."""
 
-    def __init__(self, data: Any, name: str, *, light: bool) -> None:
+    light = False
+
+    def __init__(self, data: Any, name: str) -> None:
         self._data = data
         self._name = name
-        self.light = light
 
     def __len__(self) -> int:
         return len(self._data)
@@ -81,7 +82,7 @@ class HubColumn(Column):
         return self._data[index][self._name]
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self._data.iter(batch_size=1000):
+        for batch in self._data.iter(batch_size=100):
             yield from batch[self._name]
 
 
@@ -93,8 +94,11 @@ def _hub(data: Any, name: str) -> Table:
     features = dict(data.features)
 
     def column(key: str) -> Column:
-        alone = _undecoded(data.with_format(None).select_columns([key]), features, [key])
-        return HubColumn(alone, key, light=feature_kind(features[key]) is None and _small(features[key]))
+        alone = data.select_columns([key])
+        if feature_kind(features[key]) is None and _small(features[key]):
+            # Stays in the dataset's own mapped files, and is some fifty times quicker than its rows one by one.
+            return arrow_column(alone.with_format("arrow")[:].column(key))
+        return HubColumn(_undecoded(alone.with_format(None), features, [key]), key)
 
     return _hub_table(tuple(data.column_names), features, _loader(column, name), name)
 
@@ -150,7 +154,7 @@ def _first_keys(data: Any, name: str) -> tuple[str, ...]:
 class Items(Source):
     """Rows of an object that gives them one by one: a torch Dataset of the map style.
 
-    The object may decode when it is indexed, so rows are asked for only when needed, and targets are kept once seen.
+    The object may decode when it is indexed, so rows are asked for only when needed, and targets once seen are kept.
     """
 
     def __init__(self, items: Any, cells: tuple[Cell, Cell | None], keys: tuple[str, str | None] | None, name: str):
@@ -158,7 +162,7 @@ class Items(Source):
         self._cells = cells
         self._keys = keys
         self._name = name
-        self._targets: list[Any] | None = None
+        self._targets: dict[int, Any] = {}
         self.columns = tuple(key for key in keys or ("input", "target") if key)
 
     def __len__(self) -> int:
@@ -177,15 +181,19 @@ class Items(Source):
                 agree(found, answer)
         except DataError as error:
             raise DataError(f"{self.where(index)}: {error}", row=index) from error
+        self._targets[index] = answer
         return Row(found, answer, self.where(index))
 
-    def target(self, index: int) -> Any:
-        return self.row(index).target if self._targets is None else self._targets[index]
+    def targets(self, places: Index | None = None) -> list[Any]:
+        wanted = range(len(self)) if places is None else places.tolist()
+        return [self._targets[i] if i in self._targets else self.row(i).target for i in wanted]
 
-    def targets(self) -> Sequence[Any]:
-        if self._targets is None:
-            self._targets = [self.row(index).target for index in range(len(self))]
-        return self._targets
+    def faults(self) -> Iterator[tuple[int, DataError]]:
+        for index in range(len(self)):
+            try:
+                self.row(index)
+            except DataError as error:
+                yield index, error
 
     def _pair(self, index: int) -> tuple[Any, Any]:
         try:

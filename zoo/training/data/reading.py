@@ -5,25 +5,20 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from zoo.errors import DataError, suggest
 from zoo.training.data import conll, folders, tables
-from zoo.training.data.cells import Broken, Cell, display
-from zoo.training.data.choose import OnError, Request, by_columns, by_roles, by_values, make_request, roles_of
-from zoo.training.data.features import feature_names
-from zoo.training.data.objects import Items, class_names, is_a, is_hub, open_object, pair_of, shape_of
-from zoo.training.data.rows import Dataset, Row, Rows, Source
-from zoo.training.data.table import Cells, Column, Indexed, Listed, Naming, Part, Paths, Table
+from zoo.training.data.cells import display
+from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
+from zoo.training.data.objects import is_hub, open_object
+from zoo.training.data.pairs import open_rows
+from zoo.training.data.rows import Dataset, Rows, Source
+from zoo.training.data.table import Cells, Indexed, Table, in_memory
 
-_FORMS = (
-    "Data is a folder with one folder a class, a .csv, .tsv, .jsonl or .parquet file, a two-column CoNLL file, a "
-    "pandas or polars frame, a Hugging Face or torch dataset, or a list of (input, target) pairs or dicts "
-    "(docs/data.md)."
-)
 _SHOWN = 5
 
 _log = logging.getLogger(__name__)
@@ -43,7 +38,8 @@ def read(
     tasks: what the model is for. The one meant follows from the data's columns and types, unless `task` says it.
     columns: the data's own names of columns by role: {"text": "review", "label": "stars"}.
     on_error: "raise" at rows that can't be used (an empty cell, a file that is not there, tokens and tags of unequal
-        number), naming them; "skip" (or "return") leaves them out and lists them in `Rows.skipped`.
+        number), naming them; "skip" (or "return") leaves them out and lists them in `Rows.skipped`. A torch Dataset is
+        gone through once for that.
     Texts and references are held in memory, media are not decoded. A torch Dataset of the map style and a Hugging
     Face Dataset are read row by row when rows are needed; a stream is read once, here.
     Raises DataError and, for the options, ConfigError.
@@ -98,6 +94,8 @@ def _splits(data: Any) -> tuple[dict[str, Any], str]:
 
 
 def _read_one(data: Any, name: str, request: Request) -> tuple[str, Rows]:
+    if isinstance(data, Rows):
+        return data.task, _already_read(data, request).splits["train"]
     task, source = _open(data, name, request)
     if not len(source):
         raise DataError(f"{name} has no rows.")
@@ -105,8 +103,6 @@ def _read_one(data: Any, name: str, request: Request) -> tuple[str, Rows]:
 
 
 def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
-    if isinstance(data, Rows):
-        return _already_read(data, request).task, data._source
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), request)
     table = open_object(data, name)
@@ -114,12 +110,7 @@ def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
         return _from_table(table, request)
     if isinstance(data, Mapping):
         return _from_table(_mapping(data, name), request)
-    _refuse(data, name)
-    if isinstance(data, (list, tuple)):
-        return _from_list(data, name, request)
-    if _streams(data):
-        return _from_list(list(data), name, request)
-    return _from_items(data, name, request)
+    return open_rows(data, name, request)
 
 
 def _open_path(path: str, request: Request) -> tuple[str, Source]:
@@ -132,11 +123,9 @@ def _open_path(path: str, request: Request) -> tuple[str, Source]:
         return _from_table(tables.open_table(path), request)
     if not conll.looks_like_conll(path):
         near = suggest(ending, tables.SUFFIXES)
-        raise DataError(f"{display(path)}: a file that ends in {ending!r} is no form of data.{near} {_FORMS}")
+        raise DataError(f"{display(path)}: a file that ends in {ending!r} is no form of data.{near} {FORMS}")
     task = by_roles(request, ("tokens", "tags"), f"{display(path)} is read as a CoNLL file")
-    loaded, naming = conll.read_conll(path)
-    names = {"tokens": "tokens", "tags": "tags"}
-    return task, _cells(task, names, ("tokens", "tags"), loaded, naming, Table(path, (), _nothing))
+    return task, open_columns(task, {"tokens": "tokens", "tags": "tags"}, conll.open_conll(path))
 
 
 def _not_there(path: str) -> DataError:
@@ -151,168 +140,24 @@ def _not_there(path: str) -> DataError:
     return DataError(f"There is no file or folder {display(path)!r}.{near}{hub}")
 
 
-# -------------------------------------------------------------------------------------------------------- columns
-
-
 def _from_table(table: Table, request: Request) -> tuple[str, Source]:
     task, names = by_columns(request, table)
-    loaded, naming = table.load(list(dict.fromkeys(names.values())))
-    return task, _cells(task, names, table.columns, loaded, naming, table)
-
-
-def _cells(
-    task: str, names: dict[str, str], columns: tuple[str, ...], loaded: dict[str, Column], naming: Naming, table: Table
-) -> Cells:
-    def part(role: str) -> Part:
-        name = names[role]
-        return Part(name, loaded[name], Cell(role, table.folder, table.names.get(name), table.written))
-
-    roles = roles_of(task)
-    return Cells(columns, part(roles[0]), part(roles[1]) if len(roles) > 1 else None, naming)
+    return task, open_columns(task, names, table)
 
 
 def _mapping(data: Mapping[Any, Any], name: str) -> Table:
     """Columns by name, as in {"text": [...], "label": [...]}."""
     lengths = {str(key): len(value) if hasattr(value, "__len__") else -1 for key, value in data.items()}
     if len(set(lengths.values())) != 1 or -1 in lengths.values() or any(isinstance(v, str) for v in data.values()):
-        raise DataError(f"{name} is neither splits (train, val, test) nor columns of equal length. {_FORMS}")
-
-    def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
-        return {key: Listed(list(data[key])) for key in wanted}, Indexed(name)
-
-    return Table(name, tuple(data), load)
-
-
-def _nothing(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
-    raise AssertionError("the columns are already there")
-
-
-# ---------------------------------------------------------------------------------------------------- rows one by one
-
-
-def _refuse(data: Any, name: str) -> None:
-    """What is easily mistaken for a data set."""
-    if is_a(data, "torch.utils.data", "DataLoader"):
-        raise DataError("A DataLoader gives batches of what was already encoded. Give its dataset: loader.dataset.")
-    if isinstance(data, tuple) and len(data) == 2 and _equally_long(*data):
-        raise DataError("That is a pair (inputs, targets). Give the rows: list(zip(inputs, targets)).")
-    if not (hasattr(data, "__iter__") or hasattr(data, "__getitem__")):
-        raise DataError(f"{name} is no form of data. {_FORMS}")
-    if hasattr(data, "ndim"):
-        raise DataError(f"An array has no labels. Give pairs: list(zip(inputs, targets)). {_FORMS}")
-
-
-def _equally_long(inputs: Any, targets: Any) -> bool:
-    """Whether two things are columns rather than two (input, target) pairs."""
-    if isinstance(inputs, (str, bytes, tuple, dict, Row)):
-        return False
-    return hasattr(inputs, "__len__") and hasattr(targets, "__len__") and len(inputs) == len(targets)
-
-
-def _streams(data: Any) -> bool:
-    if is_a(data, "torch.utils.data", "IterableDataset") or isinstance(data, Iterator):
-        return True
-    if hasattr(data, "__getitem__"):
-        if not hasattr(data, "__len__"):
-            raise DataError(f"{type(data).__name__} has no __len__, so its rows can't be counted; add one.")
-        return False
-    return isinstance(data, Iterable)
-
-
-def _from_list(data: Sequence[Any], name: str, request: Request) -> tuple[str, Source]:
-    if not data:
-        raise DataError(f"{name} has no rows.")
-    first = data[0]
-    if isinstance(first, Mapping):
-        return _from_table(_dicts(data, name), request)
-    if isinstance(first, (str, os.PathLike)):
-        return _texts_alone(data, name, request)
-    given, target = _first_pair(first, name)
-    task = by_values(request, given, target, name)
-    pairs = [_as_pair(item) for item in data]
-    roles = roles_of(task)
-    names = {role: ("input", "target")[place] for place, role in enumerate(roles)}
-    loaded: dict[str, Column] = {"input": Listed([p[0] for p in pairs]), "target": Listed([p[1] for p in pairs])}
-    known = all(isinstance(item, Row) for item in data)
-    naming = Paths([item.where for item in data]) if known else Indexed(name)
-    return task, _cells(task, names, ("input", "target"), loaded, naming, Table(name, (), _nothing))
-
-
-def _dicts(data: Sequence[Any], name: str) -> Table:
-    fault = "a dict is expected, as in the first row, not {}"
-    rows = [dict(row) if isinstance(row, Mapping) else Broken(fault.format(shape_of(row))) for row in data]
-    columns = tuple(dict.fromkeys(str(key) for row in rows if isinstance(row, dict) for key in row))
-
-    def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
-        loaded: dict[str, Column] = {
-            key: Listed([row.get(key) if isinstance(row, dict) else row for row in rows]) for key in wanted
-        }
-        return loaded, Indexed(name)
-
-    return Table(name, columns, load)
-
-
-def _first_pair(item: Any, name: str) -> tuple[Any, Any]:
-    try:
-        return pair_of(item, None)
-    except DataError as error:
-        raise DataError(f"{name}[0]: {error}. {_FORMS}", row=0) from error
-
-
-def _as_pair(item: Any) -> tuple[Any, Any]:
-    try:
-        return pair_of(item, None)
-    except DataError as error:
-        return Broken(str(error)), Broken(str(error))
-
-
-def _texts_alone(data: Sequence[Any], name: str, request: Request) -> tuple[str, Source]:
-    """Texts for a language model; files alone are refused."""
-    texts = [task for task in request.candidates if roles_of(task) == ("text",)]
-    if not texts or any(_looks_like_file(item) for item in data[:100]):
-        raise DataError(
-            f"{name} holds {'files' if texts else 'inputs'} alone, such as {str(data[0])[:60]!r}, and no targets. Give "
-            "(input, target) pairs, a folder with one folder a class, or a table with the columns of the task."
-        )
-    task = texts[0]
-    column: dict[str, Column] = {"text": Listed(list(data))}
-    return task, _cells(task, {"text": "text"}, ("text",), column, Indexed(name), Table(name, (), _nothing))
-
-
-def _looks_like_file(item: Any) -> bool:
-    if isinstance(item, os.PathLike):
-        return True
-    if not isinstance(item, str) or len(item) > 4096 or "\0" in item or "\n" in item:
-        return False
-    ending = os.path.splitext(item)[1].lower()
-    return os.path.isfile(item) or ending in folders.IMAGES | folders.AUDIO or ending in (*tables.SUFFIXES, ".txt")
-
-
-def _from_items(data: Any, name: str, request: Request) -> tuple[str, Source]:
-    """A torch Dataset of the map style, or what behaves like one; its first item says what it holds."""
-    if not len(data):
-        raise DataError(f"{name} has no rows.")
-    try:
-        first = data[0]
-    except Exception as error:  # a user's own code
-        raise DataError(f"{name}[0]: {type(error).__name__}: {error}", row=0) from error
-    if isinstance(first, Mapping):
-        task, names = by_columns(request, Table(name, tuple(map(str, first)), _nothing))
-        roles = roles_of(task)
-        keys = names[roles[0]], names[roles[1]] if len(roles) > 1 else None
-        features = getattr(data, "features", None) or {}
-        labels = feature_names(features[keys[1]]) if keys[1] in features else None
-    else:
-        task = by_values(request, *_first_pair(first, name), name)
-        roles, keys, labels = roles_of(task), None, None
-    labels = labels or class_names(data)
-    target = Cell(roles[1], names=labels) if len(roles) > 1 else None
-    return task, Items(data, (Cell(roles[0]), target), keys, name)
+        raise DataError(f"{name} is neither splits (train, val, test) nor columns of equal length. {FORMS}")
+    return in_memory(name, {key: list(value) for key, value in data.items()}, Indexed(name))
 
 
 def _usable(source: Source, task: str, request: Request, name: str) -> Rows:
     """The rows without those that can't be used, or DataError that names them."""
-    faults = list(source.faults()) if isinstance(source, Cells) else []
+    # Looking at every item of a user's object may mean decoding it, which is done only where some may be left out.
+    early = isinstance(source, Cells) or request.on_error != "raise"
+    faults = list(source.faults()) if early else []
     if not faults:
         return Rows(source, task)
     if request.on_error == "raise":

@@ -49,12 +49,12 @@ class Source(ABC):
         """Row `index`. Raises DataError that names the row and the column."""
 
     @abstractmethod
-    def target(self, index: int) -> Any:
-        """The target alone, without the input where the source can tell them apart."""
+    def targets(self, places: Index | None = None) -> list[Any]:
+        """The targets of these rows, or of all, without the inputs where the source can tell them apart."""
 
     @abstractmethod
-    def targets(self) -> Sequence[Any]:
-        """The targets of all rows, in the quickest way the source has."""
+    def faults(self) -> Iterator[tuple[int, DataError]]:
+        """What is wrong with rows, as far as it is seen without decoding what `row` would not: (index, error)."""
 
 
 @final
@@ -102,12 +102,7 @@ class Rows(Sequence[Row]):
 
     def targets(self) -> list[Any]:
         """The targets alone; quicker than going through the rows. Raises DataError that names the row."""
-        if self._indices is None:
-            return list(self._source.targets())
-        if len(self._indices) * 4 < len(self._source):
-            return [self._source.target(int(place)) for place in self._indices]
-        everything = self._source.targets()
-        return [everything[int(place)] for place in self._indices]
+        return self._source.targets(self._indices)
 
     def where(self, index: int) -> str:
         """The place of row `index`, without reading it."""

@@ -116,6 +116,15 @@ class Table:
     written: bool = False
 
 
+def in_memory(name: str, columns: Mapping[str, Sequence[Any]], naming: Naming) -> Table:
+    """A table of what is already there."""
+
+    def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
+        return {key: Listed(columns[key]) for key in wanted}, naming
+
+    return Table(name, tuple(columns), load)
+
+
 @final
 @dataclass(frozen=True)
 class Part:
@@ -144,21 +153,23 @@ class Cells(Source):
 
     def row(self, index: int) -> Row:
         given = self._read(self._input, index)
-        target = self.target(index)
+        target = None if self._target is None else self._read(self._target, index)
         self._agree(index, given, target)
         return Row(given, target, self.where(index))
 
-    def target(self, index: int) -> Any:
-        return None if self._target is None else self._read(self._target, index)
-
-    def targets(self) -> Sequence[Any]:
-        if self._target is None:
-            return [None] * len(self)
+    def targets(self, places: Index | None = None) -> list[Any]:
         part = self._target
-        return [self._named(part, i, part.cell.read, value) for i, value in enumerate(part.column)]
+        if part is None:
+            return [None] * (len(self) if places is None else len(places))
+        if places is not None and len(places) * 4 < len(self):
+            return [self._read(part, int(place)) for place in places]
+        # Going through a whole column is quicker than asking for many of its cells.
+        wanted = None if places is None else set(places.tolist())
+        cells = ((i, value) for i, value in enumerate(part.column) if wanted is None or i in wanted)
+        found = {i: self._named(part, i, part.cell.read, value) for i, value in cells}
+        return list(found.values()) if places is None else [found[place] for place in places.tolist()]
 
     def faults(self) -> Iterator[tuple[int, DataError]]:
-        """All that is wrong with rows and can be seen without decoding media: (index, error), in order."""
         parts = [part for part in (self._input, self._target) if part is not None and part.column.light]
         for index, values in enumerate(zip(*(part.column for part in parts), strict=True)):
             try:
