@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,13 +31,14 @@ def hold_out(
     train = dataset.splits["train"]
     if val is None:
         return train, None
-    if not isinstance(val, (int, float)):
+    if not isinstance(val, numbers.Real):
         given = read(val, tasks=(dataset.task,), task=dataset.task, columns=columns, on_error=on_error)
         return train, given.splits.get("val", given.splits["train"])
-    _check_fraction(val)
+    fraction = float(val) if not isinstance(val, bool) else val
+    _check_fraction(fraction)
     if "val" in dataset.splits:
         return train, dataset.splits["val"]
-    return split(train, val, seed=seed, stratify=has_labels(dataset.task))
+    return split(train, fraction, seed=seed, stratify=has_labels(dataset.task))
 
 
 def has_labels(task: str) -> bool:
