@@ -378,3 +378,17 @@ def test_hub_dataset_after_select_and_shuffle() -> None:
     rows = rows_of(data)
     assert same(rows)
     assert rows.select([2, 0]).targets() == ["pos", "pos"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_test_split_without_labels_does_not_hinder_training(on_error: Any) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(text=datasets.Value("string"), label=datasets.ClassLabel(names=["neg", "pos"]))
+    train = datasets.Dataset.from_dict({"text": ["good", "bad"], "label": [1, 0]}, features=features)
+    hidden = datasets.Dataset.from_dict({"text": ["one", "two"], "label": [-1, -1]}, features=features)
+    dataset = read(datasets.DatasetDict(train=train, test=hidden), tasks=TEXT, on_error=on_error)
+    assert dataset.splits["train"].targets() == ["pos", "neg"]
+    with pytest.raises(DataError, match=r"DatasetDict\['test'\]\[0\], column 'label': the label is missing"):
+        dataset.splits["test"][0]
+    with pytest.raises(DataError, match=r"DatasetDict\['val'\]\[0\]"):
+        read(datasets.DatasetDict(train=train, val=hidden), tasks=TEXT)
