@@ -222,11 +222,12 @@ def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Toke
     ids = np.array(found.ids, dtype=np.int64)
     offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
     pieces = np.array([-1 if word is None else word for word in found.word_ids], dtype=np.int64)
-    if given is None:
-        words, spans = _own_words(pieces, offsets)
-    else:
+    words, spans = _own_words(pieces, offsets)
+    if given is not None:
+        # Where the tokenizer's own word of each token ends.
+        ends = np.where(words >= 0, spans[words, 1], offsets[:, 1]) if len(spans) else offsets[:, 1]
         spans = _joined_spans(given)
-        words = _given_words(text, pieces, offsets, spans)
+        words = _given_words(text, offsets[:, 0], ends, spans)
     return _Tokens(text, ids, offsets, words, spans, given is not None)
 
 
@@ -254,19 +255,17 @@ def _joined_spans(words: Sequence[str]) -> Array:
     return np.stack([ends - lengths, ends], axis=1)
 
 
-def _given_words(text: str, pieces: Array, offsets: Array, spans: Array) -> Array:
-    """The given word of each token: that of the first character it shows.
+def _given_words(text: str, begins: Array, ends: Array, spans: Array) -> Array:
+    """The given word of each token: that of the first character that the token shows, or else its piece.
 
-    A blank token belongs to the word after it if the tokenizer's own piece goes on there (SentencePiece's lone
-    mark of a word's beginning), and to none otherwise.
+    So a blank token is the word's if it is the mark of that word's beginning (SentencePiece's, or a byte), and
+    no word's if it is no more than white space.
     """
-    if not len(pieces) or not len(spans):
-        return np.full(len(pieces), -1, dtype=np.int64)
-    begin = _next_ink(text)[offsets[:, 0]]
-    goes_on = np.append((pieces[1:] == pieces[:-1]) & (pieces[1:] >= 0), False)
-    shown = (begin < len(text)) & ((begin < offsets[:, 1]) | goes_on)
-    words = np.searchsorted(spans[:, 0], begin, side="right") - 1
-    return np.where(shown & (begin < spans[words, 1]), words, -1)
+    if not len(begins) or not len(spans):
+        return np.full(len(begins), -1, dtype=np.int64)
+    ink = _next_ink(text)[begins]
+    words = np.searchsorted(spans[:, 0], ink, side="right") - 1
+    return np.where((ink < ends) & (ink < spans[words, 1]), words, -1)
 
 
 def _next_ink(text: str) -> Array:
