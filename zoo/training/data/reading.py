@@ -20,6 +20,7 @@ from zoo.training.data.rows import Dataset, Rows, Source
 from zoo.training.data.table import Cells, Indexed, Table, in_memory
 
 _SHOWN = 5
+_LONGEST_PATH = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ def _open_path(path: str, request: Request) -> tuple[str, Source]:
 
 
 def _not_there(path: str) -> DataError:
+    if len(path) > _LONGEST_PATH:
+        return DataError(f"A text alone is no data: {path[:60]!r}... {FORMS}")
     if glob.has_magic(path):
         return DataError(
             f"{display(path)!r} is a pattern of files, and files alone have no labels. Give the folder above them, "

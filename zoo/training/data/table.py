@@ -116,13 +116,13 @@ class Table:
     written: bool = False
 
 
-def in_memory(name: str, columns: Mapping[str, Sequence[Any]], naming: Naming) -> Table:
-    """A table of what is already there."""
+def in_memory(name: str, columns: Mapping[Any, Sequence[Any]], naming: Naming) -> Table:
+    """A table of what is already there; columns whose name is no text can't be asked for."""
 
     def load(wanted: Sequence[str]) -> tuple[dict[str, Column], Naming]:
         return {key: Listed(columns[key]) for key in wanted}, naming
 
-    return Table(name, tuple(columns), load)
+    return Table(name, tuple(key for key in columns if isinstance(key, str)), load)
 
 
 @final
