@@ -17,11 +17,13 @@ PIECES = st.sampled_from(
     [b"text", b"label", b"tokens", b"tags", b",", b"\t", b";", b" ", b"\n", b"\r\n", b'"', b"[", b"]", b"{", b"}", b":",
      b"'", b"\xef\xbb\xbf", b"\xff", b"\x00", "ü".encode(), b"a", b"1", b"null", b"O", b"-DOCSTART-", b"\\", b"PAR1"]
 )  # fmt: skip
+HEADS = st.sampled_from([b"", b"text,label\n", b"tokens\ttags\n", b'{"text":'])
+ODD = ["a\0b", "x" * 10_000, b"reviews.csv", "", ".", object(), {1: [2]}, [{}], [{1: 2}], {"a"}]
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.conll", "a.parquet", "a.xyz"])
-@settings(max_examples=80, deadline=None)
-@given(pieces=st.lists(PIECES, max_size=40), head=st.sampled_from([b"", b"text,label\n", b"tokens\ttags\n", b'{"text":']))
+@settings(max_examples=60, deadline=None)
+@given(pieces=st.lists(PIECES, max_size=40), head=HEADS)
 def test_only_data_errors(name: str, pieces: list[bytes], head: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
@@ -29,13 +31,14 @@ def test_only_data_errors(name: str, pieces: list[bytes], head: bytes) -> None:
         try:
             rows = read(path, tasks=TASKS).splits["train"]
         except DataError as error:
-            assert name in str(error)
+            message = str(error)
         else:
             assert [row.target for row in rows] == rows.targets()
-            assert all(name in row.where for row in rows)
+            message = rows[-1].where
+        assert name in message
 
 
-@pytest.mark.parametrize("data", ["a\0b", "x" * 10_000, b"reviews.csv", "", ".", object(), {1: [2]}, [{}], [{1: 2}], {"a"}])
+@pytest.mark.parametrize("data", ODD)
 def test_odd_objects(data: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError) as caught:
