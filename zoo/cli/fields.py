@@ -53,10 +53,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 def _value(field: FieldInfo, text: Any) -> Any:
     if isinstance(text, bool):
         return text
-    kinds = _kinds(field.annotation)
-    if text.lower() == "none" and "none" in kinds:
+    # "none" may also be a choice of its own, and is a text then.
+    if text.lower() == "none" and type(None) in get_args(field.annotation):
         return None
-    if {"TEXT", "PATH"} & set(kinds):
+    if {"TEXT", "PATH"} & set(_kinds(field.annotation)):
         return text
     try:
         return json.loads(text)

@@ -75,6 +75,7 @@ def _val(text: str) -> Any:
 
 
 def _outcome(model: zoo.Model, output: Path) -> str:
+    epochs = len(model.history)
     head = f"{len(model.labels)} labels, " if model.labels else ""
     metric = model.task.metric
     scores = [record[metric] for record in model.history if metric in record]
@@ -82,7 +83,7 @@ def _outcome(model: zoo.Model, output: Path) -> str:
     found = (
         f"{metric} {best:.4f} on the validation data" if best is not None else "not measured, without validation data"
     )
-    return f"Saved {output}: {model.task.name}, {head}{len(model.history)} epochs, {found}."
+    return f"Saved {output}: {model.task.name}, {head}{epochs} epoch{'s' * (epochs != 1)}, {found}."
 
 
 @readable

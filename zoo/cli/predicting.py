@@ -128,7 +128,7 @@ def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
         else:
             typer.echo("\n".join([shorten(text, 80), *(f"  {line}" for line in _lines(result))]))
     if failed:
-        note(f"zoo: {failed} inputs could not be used; their errors stand in their places.")
+        note(f"zoo: {failed} input{'s' * (failed != 1)} could not be used; the reasons stand in the results' places.")
         raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from zoo.errors import ConfigError, ZooError, suggest
+from zoo.errors import ConfigError, ZooError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,15 +89,13 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def pairs(texts: Sequence[str] | None, option: str, *, allowed: Sequence[str] | None = None) -> dict[str, str] | None:
-    """`["text=review"]` as a dict; None for none. Raises ConfigError for what is no pair, or an unknown name."""
+def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str] | None:
+    """`["text=review"]` as a dict; None for none. Raises ConfigError for what is no pair."""
     found = {}
     for text in texts or ():
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
+        name, _, value = text.partition("=")
+        if not (name and value):
             raise ConfigError(f"{option} takes NAME=VALUE, not {text!r}.")
-        if allowed is not None and name not in allowed:
-            raise ConfigError(f"{option}: unknown {name!r}.{suggest(name, allowed)} Allowed: {', '.join(allowed)}.")
         found[name] = value
     return found or None
 

@@ -1,0 +1,82 @@
+"""Importing does nothing heavy, and the serving half works where torch can't be imported."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import zoo
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "torchvision", "torchaudio", "transformers", "timm", "accelerate", "peft", "datasets", "onnxruntime")
+BLOCK = f"import sys\nfor name in {HEAVY[:-1]}: sys.modules[name] = None\n"
+# What imports torch at its top, or what is built on that.
+TORCH_FLOORS = ("zoo.backends.", "zoo.training.")
+LIGHT_TRAINING = ("zoo.training.config", "zoo.training.data")
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loaded_by(statement: str, names: tuple[str, ...]) -> list[str]:
+    return run(f"import sys\n{statement}\nprint(*(name for name in {names} if name in sys.modules))").split()
+
+
+def serving_modules() -> list[str]:
+    found = [module.name for module in pkgutil.walk_packages(zoo.__path__, "zoo.", onerror=lambda name: None)]
+    return [name for name in found if not name.startswith(TORCH_FLOORS) or name.startswith(LIGHT_TRAINING)]
+
+
+def test_import_zoo_loads_nothing() -> None:
+    heavy = (*HEAVY, "numpy", "pydantic", "yaml", "PIL", "tokenizers", "huggingface_hub", "typer", "rich")
+    assert loaded_by("import zoo", heavy) == []
+
+
+@pytest.mark.parametrize(
+    "statement", ["zoo.list_models()", "zoo.info('resnet50')", "zoo.TrainConfig()", "zoo.ZooError"]
+)
+def test_looking_at_the_catalogue_and_options_needs_no_arrays(statement: str) -> None:
+    assert loaded_by(f"import zoo\n{statement}", (*HEAVY, "numpy", "tokenizers", "huggingface_hub")) == []
+
+
+def test_the_serving_half_and_the_command_import_without_torch() -> None:
+    modules = serving_modules()
+    assert {"zoo.runtime.model", "zoo.tasks.words", "zoo.modalities.text", "zoo.training.data"} <= set(modules)
+    assert {"zoo.hub", "zoo.report", "zoo.parity", "zoo.cli.app", "zoo.doctor.checks", "zoo.model"} <= set(modules)
+    imports = "\n".join(f"import {name}" for name in modules)
+    assert run(f"{BLOCK}{imports}\nprint('fine')") == "fine"
+
+
+def test_everything_promised_is_there() -> None:
+    for name in zoo.__all__:
+        assert getattr(zoo, name) is not None
+    assert set(zoo.__all__) <= set(dir(zoo))
+    assert issubclass(zoo.ParityError, zoo.ZooError)
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        zoo.lode  # noqa: B018
+
+
+def test_load_without_torch_says_what_to_install() -> None:
+    code = f"{BLOCK}import zoo\ntry: zoo.load('resnet50', weights=None)\nexcept zoo.MissingDependency as e: print(e)"
+    assert 'pip install "polyzoo[train]"' in run(code)
+
+
+def test_importing_touches_no_logger_filter_or_variable() -> None:
+    code = """
+import logging, os, sys, warnings
+def state():
+    return dict(os.environ), list(warnings.filters), logging.root.level, list(logging.root.handlers)
+before = state()
+import zoo, zoo.cli, zoo.catalog, zoo.training.config  # NumPy, further down, sets filters of its own
+print(before == state())
+"""
+    assert run(code) == "True"
