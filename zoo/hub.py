@@ -7,6 +7,7 @@ HF_TOKEN at that moment; setting them later in a process has no effect.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class Fetched:
 
 
 def fetch(repo: str, file: str, *, revision: str | None = None) -> Fetched:
-    """One file from the cache, or from the hub into it; an interrupted download goes on where it stopped.
+    """One file from the cache, or from the hub into it; a download whose connection breaks goes on where it stopped.
 
     revision: a commit, tag or branch; the repository's main branch when None.
     Raises WeightsUnavailable that says what was asked of which hub, and what can be done.
@@ -55,9 +56,11 @@ def fetch(repo: str, file: str, *, revision: str | None = None) -> Fetched:
 def find(repo: str, names: Sequence[str], *, revision: str | None = None) -> Fetched | None:
     """The first of these files that the repository has, or None.
 
-    Offline, a file that is not in the cache counts as absent.
+    Offline, a file that is not in the cache counts as absent. The cache also remembers what a commit does not have.
     """
     for name in names:
+        if _known_absent(repo, name, revision):
+            continue
         try:
             return fetch(repo, name, revision=revision)
         except WeightsUnavailable as error:
@@ -126,8 +129,20 @@ def _commit(path: Path, file: str) -> str:
 def _shards(index: Path) -> list[str]:
     try:
         return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsUnavailable(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
+
+
+def _known_absent(repo: str, name: str, revision: str | None) -> bool:
+    """Whether the hub once said that this commit has no such file: a commit never changes, a branch may."""
+    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        return False
+    with _explained(repo, name, revision):
+        from huggingface_hub import try_to_load_from_cache
+
+        # A path when it is there, None when nothing is known, and a marker of its own when it is known not to be.
+        found = try_to_load_from_cache(repo, name, revision=revision)
+        return found is not None and not isinstance(found, str)
 
 
 def _absent(error: WeightsUnavailable) -> bool:

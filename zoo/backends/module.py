@@ -46,7 +46,7 @@ class ZooModule(nn.Module, ABC):
     def pooled(self, pooling: str, *args: Any, **inputs: Any) -> Tensor:
         """One vector `[B, D]` a row, padding left out."""
 
-    def embed(self, pooling: str | None = None, **inputs: Tensor) -> Tensor:
+    def embed(self, pooling: str | None = None, **inputs: Any) -> Tensor:
         """float32 `[B, D]`: one vector a row, of any length: decoding normalises, after windows are averaged.
 
         pooling: "mean", "cls" (the first token), "max" or "last"; None takes the spec's.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import timm
-from timm.data import ImageNetInfo, infer_imagenet_subset
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
 from zoo.backends.module import Normalize, ZooModule
@@ -49,7 +49,7 @@ def build(
     spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
 ) -> ZooModule:
     if task not in TASKS:
-        raise SpecError(f"{spec.name} is a timm model, which can't be built for {task!r}, but for: {', '.join(TASKS)}.")
+        raise SpecError(f"{spec.name} (timm) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     module = TimmModule(_create(spec, len(labels) if task != "feature-extraction" else 0), spec=spec, task=task)
     if state is None:
         return module
@@ -76,9 +76,15 @@ def _create(spec: ModelSpec, classes: int) -> nn.Module:
 
 def resolve(name: str) -> ModelSpec:
     """The spec of a timm model, `architecture` or `architecture.tag`, as its registry describes the weights."""
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
-    if config is None:
+    if not timm.is_model(name):
         raise UnknownModel(unknown(name))
+    try:
+        config: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
+        raise UnknownModel(
+            f"timm has no weights {name!r}.{suggest(name, tagged)} It has: {', '.join(tagged) or 'none'}."
+        ) from error
     architecture = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
     classes = config.num_classes or 0
     height, width = config.input_size[1:]

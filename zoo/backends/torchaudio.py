@@ -79,7 +79,7 @@ def build(
     spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
 ) -> ZooModule:
     if task not in TASKS:
-        raise SpecError(f"{spec.name} is a torchaudio model, which can't be built for {task!r}, but for: {', '.join(TASKS)}.")
+        raise SpecError(f"{spec.name} (torchaudio) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     if spec.architecture not in _BUILDERS:
         raise UnknownModel(
             f"torchaudio has no model {spec.architecture!r}.{suggest(spec.architecture, _BUILDERS)} "

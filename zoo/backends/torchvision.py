@@ -61,7 +61,7 @@ def build(
     spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
 ) -> ZooModule:
     if task not in TASKS:
-        raise SpecError(f"{spec.name} is a torchvision model, which can't be built for {task!r}, but for: {', '.join(TASKS)}.")
+        raise SpecError(f"{spec.name} (torchvision) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     classes = len(labels) if task == "image-classification" else 1
     net = _create(spec, classes)
     head = _head_of(net, classes)
@@ -161,7 +161,7 @@ def _replace(net: nn.Module, path: str, layer: nn.Module) -> None:
 
 def _renamed(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """DenseNet's published files have names with a dot too many (`norm.1` for `norm1`)."""
-    pattern = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$")
+    pattern = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.\w+)$")
     return {pattern.sub(r"\1\2", key): tensor for key, tensor in state.items()}
 
 

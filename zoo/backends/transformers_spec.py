@@ -146,7 +146,7 @@ def _converted(folder: Path, spec: ModelSpec) -> tokenizers.Tokenizer:
         raise SpecError(f"{folder} holds no tokenizer that can be read ({error}). Pass tokenizer=.") from error
     found: tokenizers.Tokenizer | None = getattr(slow, "backend_tokenizer", None)
     if found is None:
-        raise SpecError(f"{folder} has no tokenizer.json, and its tokenizer can't be converted to one. Pass tokenizer=.")
+        raise SpecError(f"{folder} has no tokenizer.json, and its tokenizer can't be converted. Pass tokenizer=.")
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -71,7 +72,7 @@ def _read_shards(index: Path) -> State:
     state: State = {}
     try:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsUnavailable(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     for name in names:
         # The index comes with the weights: it may only name files beside itself.
@@ -93,7 +94,10 @@ def _read_safetensors(path: Path) -> State:
 
 def _read_pickle(path: Path) -> State:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # A remark on the pickle's protocol, which is the file's writer's business.
+            warnings.simplefilter("ignore", UserWarning)
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
             raise WeightsUnavailable(f"{path} is damaged, or no checkpoint: {_first_line(error)}") from error
