@@ -29,24 +29,29 @@ Source = str | Path | ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a `Model` is made of. `spec.labels` are the labels themselves, in the order of the logits."""
+    """What a `Model` is made of. `spec.labels` are the labels themselves, in the order of the logits.
+
+    meant: the task was asked for, or saved with the model; else the data to fine-tune on may choose another.
+    """
 
     spec: ModelSpec
     task: str
     encoder: Encoder
     module: ZooModule
     history: tuple[dict[str, Any], ...] = ()
+    meant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Where a model was found: `folder` has its files when it is on this machine already."""
+    """Where a model was found: `folder` has its files when it is on this machine already; `saved` by `save()`."""
 
     spec: ModelSpec
     task: str
     folder: Path | None = None
     state: Path | None = None
     history: tuple[dict[str, Any], ...] = ()
+    saved: bool = False
 
 
 def assemble(
@@ -69,7 +74,8 @@ def assemble(
     spec = _fit_vocabulary(spec, words, state)
     spec = spec.evolve(labels=_labels(spec, chosen, labels, default=found.task))
     encoder = make_encoder(spec, tokenizer=words)
-    return Parts(spec, chosen, encoder, build(spec, chosen, state, seed), found.history)
+    module = build(spec, chosen, state, seed)
+    return Parts(spec, chosen, encoder, module, found.history, meant=task is not None or found.saved)
 
 
 def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, seed: int | None = None) -> ZooModule:
@@ -133,7 +139,7 @@ def _folder(path: Path) -> _Found:
         raise BundleError(f"{path} is an exported bundle: zoo.runtime.load({str(path)!r}) opens it.")
     # safetensors has no checksum of its own: a flipped bit in it is a wrong weight without a word.
     bundle.verify(path)
-    return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.history)
+    return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.history, saved=True)
 
 
 def _state(

@@ -43,6 +43,7 @@ class Model(Predictor):
         self.task = zoo_tasks.make(parts.task, parts.spec, _labels(parts))
         self.module: ZooModule = parts.module
         self.history: tuple[dict[str, Any], ...] = parts.history
+        self._meant = parts.meant
         self.to(device)
 
     @property
@@ -100,6 +101,7 @@ class Model(Predictor):
         self._rebuild(dataset.task, found, chosen.seed)
         self.history = tuple(training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen))
         self.module.eval()
+        self._meant = True
         return self
 
     def evaluate(
@@ -178,8 +180,8 @@ class Model(Predictor):
         return tuple(name for name in self.spec.tasks if name != "feature-extraction")
 
     def _given_task(self) -> str | None:
-        """The task that was loaded is meant, unless it is the bare encoder, which has no targets."""
-        return None if self.task.name == "feature-extraction" else self.task.name
+        """The task that was asked for; None lets the data choose, as for a bare encoder, which has no targets."""
+        return self.task.name if self._meant and self.task.name != "feature-extraction" else None
 
     def _labels_for(self, task: str, rows: Any) -> tuple[str, ...]:
         kind = zoo_tasks.get(task)
@@ -188,7 +190,7 @@ class Model(Predictor):
         # A speech model keeps the vocabulary its weights were trained with; other heads answer the data's classes.
         if task == "automatic-speech-recognition" and self.task.name == task and self.labels:
             return self.labels
-        found = kind.labels_of(row.target for row in rows)
+        found = kind.labels_of(rows.targets())
         return self.labels if set(found) <= set(self.labels) and self.task.name == task else found
 
     def _rebuild(self, task: str, labels: tuple[str, ...], seed: int) -> None:
