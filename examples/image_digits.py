@@ -29,9 +29,9 @@ def run(model: zoo.Model, data: Path, output: Path, *, epochs: int, learning_rat
 
 options = arguments(__doc__, "vision")
 data = write_digits(options.output / "digits", 200 if options.quick else None)
-# The digits are 8 x 8 pixels: a smaller input than ImageNet's 224 is as good and three times as quick.
+# The digits are 8 x 8 pixels: a smaller input than ImageNet's 224 loses nothing and is five times as quick.
 lite = zoo.info("efficientnet-lite0")
-lite = lite.evolve(input={**lite.input.model_dump(), "size": (128, 128)})
+lite = lite.evolve(input={**lite.input.model_dump(), "size": (96, 96)})
 weights = (
     "pretrained"
     if options.hub

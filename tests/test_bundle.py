@@ -77,9 +77,14 @@ def test_a_damaged_manifest_is_an_error_not_a_traceback(tmp_path: Path, text: st
 
 def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", one="old")
-    with pytest.raises(RuntimeError), bundle.writing(folder) as temporary:
-        (temporary / "one").write_text("new")
-        raise RuntimeError
+
+    def fail() -> None:
+        with bundle.writing(folder) as temporary:
+            (temporary / "one").write_text("new")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert (folder / "one").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

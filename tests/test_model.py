@@ -179,7 +179,7 @@ def test_finetuning_defaults_of_the_spec_give_way_to_options() -> None:
 
 def test_data_that_cannot_train_is_refused_before_training(tmp_path: Path) -> None:
     model = text_model()
-    with pytest.raises(DataError, match="one label .x."):
+    with pytest.raises(DataError, match=r"one label .x."):
         model.finetune([("a", "x"), ("b", "x")], val=None, output_dir=tmp_path)
     with pytest.raises(DataError):
         model.finetune([], output_dir=tmp_path)

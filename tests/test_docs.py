@@ -1,0 +1,55 @@
+"""What the documents say exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import zoo
+from zoo import errors
+from zoo.tasks import TASKS
+from zoo.training.config import TrainConfig
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(path for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("export/*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_python_example_compiles_and_names_real_models(page: Path) -> None:
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        compile(code, str(page), "exec")
+        for name in re.findall(r'zoo\.(?:load|info)\("([a-z0-9.-]+)"', code):
+            assert name in zoo.list_models() or name in ("tagger", "flowers"), f"{page.name} loads {name!r}"
+
+
+def test_every_option_every_error_and_every_task_has_its_line() -> None:
+    finetuning = (ROOT / "docs" / "finetuning.md").read_text(encoding="utf-8")
+    for name, field in TrainConfig.model_fields.items():
+        assert f"| `{name}` | `{field.default!r}` | {field.description} |" in finetuning
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    public = [n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ZooError)]
+    for name in public:
+        assert f"`{name}`" in page or name == "ZooError", f"docs/errors.md lacks {name}"
+    for task in TASKS:
+        assert (ROOT / "docs" / "tasks" / f"{task}.md").is_file()
+    catalogue = set(zoo.list_models())
+    assert catalogue, "the catalogue is empty"
+
+
+def test_every_error_is_also_the_builtin_its_page_says() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, flags=re.MULTILINE)
+    assert len(rows) > 10
+    for name, parent in rows:
+        kind = getattr(errors, name)
+        builtin = getattr(errors, parent, None) or getattr(__import__("builtins"), parent)
+        assert issubclass(kind, builtin), f"{name} is no {parent}"
