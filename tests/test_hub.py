@@ -198,9 +198,7 @@ answer = sorted(path.name for path in hub.pull(spec).iterdir())
     assert spec["input"]["max_length"] == 48
 
 
-def test_a_sharded_repository_with_an_older_tokenizer(
-    hub: Hub, tmp_path: Path, state: dict[str, torch.Tensor]
-) -> None:
+def test_a_sharded_repository_with_an_older_tokenizer(hub: Hub, tmp_path: Path, state: dict[str, torch.Tensor]) -> None:
     spec, fresh, tensors, ids = run(LOAD.format(repo="me/sharded"), tmp_path, hub.address)
     assert spec["weights"]["file"] == "model.safetensors.index.json"
     assert not fresh

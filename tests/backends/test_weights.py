@@ -85,9 +85,7 @@ def test_an_index_may_not_leave_its_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("legacy", [False, True])
 def test_a_pickle_with_code_is_not_run(legacy: bool, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    torch.save(
-        {**STATE, "x": Mischief(trace)}, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy
-    )
+    torch.save({**STATE, "x": Mischief(trace)}, tmp_path / "evil.pth", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(UnsafeWeights, match=r"safetensors\.torch\.save_file"):
         read_state(tmp_path / "evil.pth")
     (tmp_path / "bare.bin").write_bytes(pickle.dumps(Mischief(trace)))

@@ -45,9 +45,7 @@ class TimmModule(ZooModule):
         return features.flatten(1)
 
 
-def build(
-    spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
-) -> ZooModule:
+def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
     if task not in TASKS:
         raise SpecError(f"{spec.name} (timm) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     module = TimmModule(_create(spec, len(labels) if task != "feature-extraction" else 0), spec=spec, task=task)

@@ -75,9 +75,7 @@ def _real(hidden: Tensor, frames: Tensor) -> Tensor:
     return torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0) < frames.unsqueeze(1)
 
 
-def build(
-    spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
-) -> ZooModule:
+def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
     if task not in TASKS:
         raise SpecError(f"{spec.name} (torchaudio) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     if spec.architecture not in _BUILDERS:

@@ -57,9 +57,7 @@ class TorchvisionModule(ZooModule):
         return seen[0].mean(dim=(2, 3)) if seen[0].dim() == 4 else seen[0]
 
 
-def build(
-    spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
-) -> ZooModule:
+def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
     if task not in TASKS:
         raise SpecError(f"{spec.name} (torchvision) can't be built for {task!r}; it can be for: {', '.join(TASKS)}.")
     classes = len(labels) if task == "image-classification" else 1

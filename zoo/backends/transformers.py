@@ -164,9 +164,7 @@ class ImageModule(ZooModule):
 _MODULES: dict[str, Any] = {"text": TextModule, "audio": AudioModule, "vision": ImageModule}
 
 
-def build(
-    spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None
-) -> ZooModule:
+def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
     config = make_config(spec, task=task, labels=labels)
     model = _class_of(spec, config, task)
     with quiet():

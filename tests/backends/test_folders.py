@@ -1,0 +1,163 @@
+"""Checkpoint folders that transformers itself writes, read without being told what they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from tests.backends.conftest import BERT, WAV2VEC2, ragged_sound, ragged_tokens
+from zoo.backends import build, from_folder, read_state, tokenizer
+from zoo.backends.module import ZooModule
+from zoo.errors import SpecError, WeightsUnavailable
+from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
+
+
+def write(folder: Path, **files: Any) -> None:
+    for name, data in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(data), "utf-8")
+
+
+def load(folder: Path) -> tuple[ModelSpec, ZooModule]:
+    spec, state = from_folder(folder)
+    labels = spec.labels if isinstance(spec.labels, tuple) else ()
+    module = build(spec, task=spec.tasks[0], labels=labels, state=read_state(state))
+    assert not module.fresh_head
+    return spec, module
+
+
+def test_a_classifier_of_text(tmp_path: Path) -> None:
+    config = transformers.RobertaConfig(**BERT, id2label={0: "no", 1: "maybe", 2: "yes"})
+    net = transformers.RobertaForSequenceClassification(config).eval()
+    net.save_pretrained(tmp_path)
+    write(tmp_path, tokenizer_config={"model_max_length": 1_000_000_000_000})
+    spec, module = load(tmp_path)
+    assert spec.tasks == ("text-classification", "token-classification", "feature-extraction")
+    assert spec.labels == ("no", "maybe", "yes")
+    assert spec.input == TextInput(max_length=64)
+    with torch.inference_mode():
+        torch.testing.assert_close(module(**ragged_tokens())["logits"], net(**ragged_tokens()).logits)
+
+
+def test_a_language_model_in_shards(tmp_path: Path) -> None:
+    config = transformers.GPT2Config(
+        n_embd=32, n_layer=2, n_head=2, vocab_size=300, n_positions=48, bos_token_id=0, eos_token_id=0
+    )
+    net = transformers.GPT2LMHeadModel(config).eval()
+    net.save_pretrained(tmp_path, max_shard_size="40KB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    spec, module = load(tmp_path)
+    assert spec.tasks[0] == "text-generation"
+    assert spec.input == TextInput(max_length=48)
+    assert spec.labels is None
+    with torch.inference_mode():
+        ids = ragged_tokens((9,))
+        torch.testing.assert_close(module(**ids)["logits"], net(**ids).logits)
+
+
+def test_a_speech_recogniser(tmp_path: Path) -> None:
+    config = transformers.Wav2Vec2Config(**{**WAV2VEC2, "vocab_size": 6, "pad_token_id": 5})
+    net = transformers.Wav2Vec2ForCTC(config).eval()
+    net.save_pretrained(tmp_path)
+    write(
+        tmp_path,
+        vocab={"a": 0, "b": 1, "_": 2, "[UNK]": 4, "[PAD]": 5},
+        added_tokens={"<s>": 3},
+        tokenizer_config={"unk_token": {"content": "[UNK]"}, "word_delimiter_token": "_"},
+        preprocessor_config={"sampling_rate": 8000, "do_normalize": False},
+    )
+    spec, module = load(tmp_path)
+    assert spec.tasks[0] == "automatic-speech-recognition"
+    assert spec.labels == ("a", "b", "|", "<s>", "<unk>", "<pad>")
+    assert spec.input == AudioInput(sampling_rate=8000, normalize=False)
+    sound = ragged_sound((6000,))
+    with torch.inference_mode():
+        torch.testing.assert_close(module(**sound)["logits"], net(**sound).logits, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            {"size": {"height": 32, "width": 32}, "resample": 3, "image_mean": [0.1, 0.2, 0.3]},
+            {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "bicubic", "mean": (0.1, 0.2, 0.3)},
+        ),
+        (
+            {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True},
+            {"size": (32, 32), "crop_pct": 0.8, "crop_mode": "center", "interpolation": "bilinear"},
+        ),
+        ({"size": {"shortest_edge": 32}, "crop_pct": 0.875}, {"size": (32, 32), "crop_pct": 0.875}),
+        ({"size": 32}, {"size": (32, 32), "crop_mode": "squash"}),
+        ({}, {"size": (32, 32), "mean": (0.5, 0.5, 0.5)}),
+    ],
+)
+def test_a_classifier_of_images(said: dict[str, Any], expected: dict[str, Any], tmp_path: Path) -> None:
+    config = transformers.ViTConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=37, image_size=32, num_labels=2
+    )
+    net = transformers.ViTForImageClassification(config).eval()
+    net.save_pretrained(tmp_path)
+    if said:
+        write(tmp_path, preprocessor_config=said)
+    spec, module = load(tmp_path)
+    assert isinstance(spec.input, ImageInput)
+    assert {name: getattr(spec.input, name) for name in expected} == expected
+    assert spec.labels == ("LABEL_0", "LABEL_1")
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.input.mean, spec.input.std))
+    with torch.inference_mode():
+        expected_logits = net(pixel_values=(pixels.float() / 255 - mean) / std).logits
+        torch.testing.assert_close(module(pixel_values=pixels)["logits"], expected_logits)
+        assert module.embed("cls", pixel_values=pixels).shape == (2, 32)
+
+
+def test_heads_that_give_no_classes_are_left_off(tmp_path: Path) -> None:
+    config = transformers.BertConfig(**BERT, num_labels=3, problem_type="multi_label_classification")
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    spec, _ = load(tmp_path)
+    assert spec.tasks[0] == "feature-extraction"
+    assert spec.labels is None
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"model_type": "my_own", "auto_map": {"AutoModel": "evil.Model"}}, "never run"),
+        ({}, "model type None"),
+        ({"model_type": "clap"}, "neither plain text"),
+    ],
+)
+def test_what_is_no_model_of_the_zoo(config: dict[str, Any], words: str, tmp_path: Path) -> None:
+    write(tmp_path, config=config)
+    with pytest.raises(SpecError, match=words):
+        from_folder(tmp_path)
+
+
+def test_folders_that_lack_something(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"zoo\.yaml.*config\.json.*no files"):
+        from_folder(tmp_path)
+    write(tmp_path, config={**BERT, "model_type": "bert"})
+    with pytest.raises(WeightsUnavailable, match=r"model\.safetensors"):
+        from_folder(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(SpecError, match="not readable JSON"):
+        from_folder(tmp_path)
+
+
+def test_a_tokenizer_that_can_not_be_read(tmp_path: Path) -> None:
+    spec = ModelSpec(
+        name="t", modality="text", tasks=("feature-extraction",), backend="transformers", architecture="bert",
+        config=BERT, input=TextInput(max_length=64),
+    )  # fmt: skip
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(SpecError, match=r"tokenizer\.json is not readable"):
+        tokenizer(spec, folder=tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(SpecError, match="Pass tokenizer="):
+        tokenizer(spec, folder=tmp_path)
+    with pytest.raises(SpecError, match="names no repository"):
+        tokenizer(spec)
