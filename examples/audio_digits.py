@@ -47,12 +47,19 @@ else:
 spec = zoo.info("wav2vec2-base")
 if not options.hub:
     print("Wav2Vec2, small, from random weights: what it knows of speech it learns here.")
-    small = {"hidden_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 256}
-    spec = spec.evolve(config={**spec.config, **small, "conv_dim": [128] * 7}, parameters=None)
+    small = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 192}
+    spec = spec.evolve(config={**spec.config, **small, "conv_dim": [64] * 7}, parameters=None)
 labels = sorted({label for _, label in train})
 model = zoo.load(
     spec, task="audio-classification", labels=labels, weights="pretrained" if options.hub else None, seed=0
 )
 before = model.evaluate(test)
-model.finetune(train, val=0.1, epochs=1 if options.quick else 6, learning_rate=1e-3, output_dir=options.output / "run")
+model.finetune(
+    train,
+    val=0.1,
+    epochs=1 if options.quick else 8,
+    learning_rate=2e-3,
+    batch_size=32,
+    output_dir=options.output / "run",
+)
 finish(model, before, test, [path for path, _ in test[:32]], options.output, metric="accuracy")

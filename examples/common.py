@@ -44,7 +44,7 @@ def pocketsphinx_recordings(folder: Path) -> Path:
     """PocketSphinx' test recordings (BSD), from its source package: two readers, ten files."""
     target = folder / "pocketsphinx"
     if not target.is_dir():
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "pocketsphinx"]
         subprocess.run([*command, "-d", str(folder), "pocketsphinx==5.1.1"], check=True)
         with tarfile.open(next(folder.glob("pocketsphinx-*.tar.gz"))) as archive:
             wanted = [m for m in archive.getmembers() if "/test/data/cards/" in m.name or "/data/librivox/" in m.name]

@@ -6,6 +6,7 @@ import copy
 import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -124,7 +125,7 @@ class Model(Predictor):
         name = self.task.name
         dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error)
         rows = dataset.splits.get("test", dataset.splits["train"])
-        return training.evaluate(
+        report = training.evaluate(
             self.module,
             self.task,
             self.encoder,
@@ -134,6 +135,8 @@ class Model(Predictor):
             on_error=on_error,
             history=self.history,
         )
+        # Rows that were left out when reading were the user's too.
+        return replace(report, skipped=(*rows.skipped, *report.skipped))
 
     def save(self, folder: str | Path) -> Path:
         """Write safetensors, `zoo.yaml` and the tokenizer; `zoo.load(folder)` is equal to this model."""

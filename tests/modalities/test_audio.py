@@ -383,3 +383,15 @@ def test_real_recordings(shared_data: Path) -> None:
         assert len(wave) == pytest.approx(encoder.seconds(path) * RATE, abs=2)
         assert abs(wave.mean()) < 1e-4
         assert wave.std() == pytest.approx(1, abs=1e-2)
+
+
+def test_a_file_name_that_is_not_utf8_is_read_and_its_message_can_be_printed(tmp_path: Path) -> None:
+    import os
+
+    name = os.path.join(os.fsencode(tmp_path), b"caf\xe9.wav")
+    soundfile.write(name, np.zeros(8000, dtype=np.float32) + 0.1, 16000, format="WAV")
+    encoder = AudioEncoder(AudioInput(sampling_rate=16000))
+    assert encoder.encode(os.fsdecode(name))[0].length == 8000
+    with pytest.raises(InputError) as caught:
+        encoder.encode(os.fsdecode(name) + "x")
+    str(caught.value).encode("utf-8")

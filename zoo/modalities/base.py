@@ -128,5 +128,6 @@ def read_all(file: Any) -> bytes:
 
 
 def shorten(text: str, longest: int = 80) -> str:
-    """The text, or its first characters and three dots."""
+    """The text, or its first characters and three dots; printable, whatever bytes a file name has."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -116,15 +116,16 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
-def _source(raw: Any) -> str | _Bytes:
+def _source(raw: Any) -> bytes | _Bytes:
     if isinstance(raw, (str, os.PathLike)):
-        return str(local_file(raw, "a recording"))
+        # As bytes: soundfile encodes a str strictly, and a name need not be UTF-8.
+        return os.fsencode(local_file(raw, "a recording"))
     return _Bytes(read_all(raw) if hasattr(raw, "read") else bytes(raw))
 
 
-def _check_whole(source: str | _Bytes, raw: Any) -> None:
+def _check_whole(source: bytes | _Bytes, raw: Any) -> None:
     """libsndfile reads a WAV that was cut off as a shorter one, without a word: compare the sizes it states."""
-    if isinstance(source, str):
+    if isinstance(source, bytes):
         with open(source, "rb") as file:
             head, size = file.read(8), os.path.getsize(source)
     else:

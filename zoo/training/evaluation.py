@@ -85,8 +85,7 @@ def evaluate(
         forward = MeasuredForward(module, task, there)
         report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=there.type != "cpu",
                        on_error=on_error)  # fmt: skip
-    # Rows that reading the data has left out already were rows of the user's too.
-    return replace(report, history=tuple(history), skipped=(*rows.skipped, *report.skipped))
+    return replace(report, history=tuple(history))
 
 
 def score(
