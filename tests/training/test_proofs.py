@@ -1,4 +1,4 @@
-"""What a loop of one's own has to prove: exact accumulation, exact resuming, exact sharding, a reference's trajectory."""
+"""What a loop of one's own has to prove: exact accumulating, resuming and sharding, and a reference's trajectory."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_accumulated_gradient_is_that_of_the_mean_over_all_tokens(class_weights:
     before = weights(world.module)
     expected = _mean_gradient(copy.deepcopy(world), class_weights)
     run(
-        world, val=False, batch_size=3, gradient_accumulation=6, epochs=1, optimizer="sgd", momentum=0.0, weight_decay=0.0,
-        max_grad_norm=None, learning_rate=rate, class_weights=class_weights, **STEADY,
+        world, val=False, batch_size=3, gradient_accumulation=6, epochs=1, optimizer="sgd", momentum=0.0,
+        weight_decay=0.0, max_grad_norm=None, learning_rate=rate, class_weights=class_weights, **STEADY,
     )  # fmt: skip
     after = weights(world.module)
     seen = {name: (before[name] - after[name]) / rate for name in expected}
@@ -170,7 +170,7 @@ def _trainer(world: World, config: TrainConfig, folder: Path) -> tuple[list[floa
     """
     import transformers
 
-    items = encoding.make_items(world.rows, world.encoder, world.task, pytest.fail, None)
+    items = encoding.make_items(world.train, world.encoder, world.task, pytest.fail, None)
     size = 8
     order = [
         int(item)
@@ -198,9 +198,9 @@ def _trainer(world: World, config: TrainConfig, folder: Path) -> tuple[list[floa
 
     arguments = transformers.TrainingArguments(
         output_dir=str(folder), num_train_epochs=1, per_device_train_batch_size=8,
-        learning_rate=config.learning_rate, weight_decay=config.weight_decay, lr_scheduler_type="cosine", warmup_steps=2,
-        max_grad_norm=config.max_grad_norm, report_to=[], save_strategy="no", logging_strategy="no", use_cpu=True,
-        disable_tqdm=True, remove_unused_columns=False, seed=0,
+        learning_rate=config.learning_rate, weight_decay=config.weight_decay, lr_scheduler_type="cosine",
+        warmup_steps=2, max_grad_norm=config.max_grad_norm, report_to=[], save_strategy="no", logging_strategy="no",
+        use_cpu=True, disable_tqdm=True, remove_unused_columns=False, seed=0,
     )  # fmt: skip
     net = world.module.net
     Reference(net, arguments, train_dataset=examples, data_collator=collate).train()
@@ -270,7 +270,7 @@ def _result(out: Path, rank: int = 0) -> dict[str, Any]:
 def test_the_weight_is_counted_before_the_pass() -> None:
     """The proofs above lean on it: a step's weight is the sum of its passes' weights."""
     world = text_world("token-classification", rows=8)
-    items = encoding.make_items(world.rows, world.encoder, world.task, pytest.fail, None)
+    items = encoding.make_items(world.train, world.encoder, world.task, pytest.fail, None)
     examples = [items.load(0, item)[0] for item in range(len(items))]
     whole = world.task.weight(world.task.collate_targets(examples), LossOptions())
     parts = [world.task.weight(world.task.collate_targets([e]), LossOptions()) for e in examples]

@@ -18,13 +18,31 @@ from zoo.modalities.text import byte_tokenizer
 from zoo.spec import ModelSpec
 from zoo.tasks.base import Task
 from zoo.training import TrainConfig
+from zoo.training.data.rows import Row, Rows, Source
 
 
-@dataclass(frozen=True)
-class Row:
-    input: Any
-    target: Any
-    where: str
+class Listed(Source):
+    """Rows as they are."""
+
+    columns = ("input", "target")
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, index: int) -> str:
+        return self.rows[index].where
+
+    def row(self, index: int) -> Row:
+        return self.rows[index]
+
+    def targets(self, places: Any = None) -> list[Any]:
+        return [self.rows[int(i)].target for i in (range(len(self.rows)) if places is None else places)]
+
+    def faults(self) -> Any:
+        return iter(())
 
 
 @dataclass
@@ -35,12 +53,20 @@ class World:
     rows: list[Row]
     val: list[Row]
 
+    @property
+    def train(self) -> Rows:
+        return Rows(Listed(self.rows), self.task.name)
+
+    @property
+    def held_out(self) -> Rows:
+        return Rows(Listed(self.val), self.task.name)
+
 
 def make_rows(pairs: Any, name: str = "rows") -> list[Row]:
     return [Row(given, target, f"{name}[{number}]") for number, (given, target) in enumerate(pairs)]
 
 
-WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima".split()
+WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima")
 
 
 def bert_spec(dropout: float = 0.0) -> ModelSpec:
@@ -54,7 +80,7 @@ def bert_spec(dropout: float = 0.0) -> ModelSpec:
 def text_world(task: str = "text-classification", *, rows: int = 40, dropout: float = 0.0, seed: int = 0) -> World:
     """Ragged texts of 1 to 12 words; the label or tags depend on the words."""
     random = np.random.default_rng(seed)
-    texts = [list(random.choice(WORDS, random.integers(1, 13))) for _ in range(rows + 12)]
+    texts = [random.choice(WORDS, random.integers(1, 13)).tolist() for _ in range(rows + 12)]
     if task == "token-classification":
         labels: tuple[str, ...] = ("O", "B-A", "I-A")
         pairs = [(text, ["B-A" if word < "d" else "O" for word in text]) for text in texts]
@@ -88,7 +114,7 @@ def run(world: World, *, val: bool = True, **options: Any) -> tuple[list[dict[st
 
     config = TrainConfig(**{"progress": False, **options})
     history = train(
-        world.module, world.task, world.encoder, world.rows, world.val if val else None, config,
+        world.module, world.task, world.encoder, world.train, world.held_out if val else None, config,
         on_epoch=on_epoch, on_step=step,
     )  # fmt: skip
     return history, losses

@@ -22,7 +22,6 @@ import zoo.training.engine
 from tests.training.tiny import run, text_world, timeless
 from zoo.errors import TrainingInterrupted
 
-
 # Imported for the processes that are forked from the one that has it.
 READY = (accelerate, transformers, zoo)
 

@@ -75,8 +75,8 @@ class TrainConfig(Frozen):
     )
     augment: Literal["none", "light", "strong"] = Field(
         default="light",
-        description="Vary images and sound in training, never in evaluation. 'light' keeps what any label may depend on "
-        "(small crops, brightness; gain, a little noise and shift); 'strong' also mirrors images, changes their colours, "
+        description="Vary images and sound in training, never in evaluation. 'light' keeps what a label may depend on "
+        "(small crops, brightness; gain, a little noise and shift); 'strong' also mirrors images, changes colours, "
         "crops widely and erases parts, and adds more noise. True is 'light', False 'none'.",
     )
     early_stop: Positive | None = Field(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 
@@ -15,23 +15,10 @@ from zoo.errors import DataError
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.spec import AudioInput
 from zoo.tasks.base import Task
+from zoo.training.data.rows import Rows
 
 Augment = Callable[[Example, int, int], Example]  # an example, the epoch, the item
 OnBad = Callable[[int, DataError], None]  # a row, and why it can't be used
-
-
-class Row(Protocol):
-    """One labelled row. where: its file and line, for messages."""
-
-    @property
-    def input(self) -> Any: ...
-    @property
-    def target(self) -> Any: ...
-    @property
-    def where(self) -> str: ...
-
-
-Rows = Sequence[Row]
 
 
 class Items(ABC):
@@ -61,8 +48,9 @@ class TextItems(Items):
 
     def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> None:
         self._examples: list[Example] = []
-        for number, row in enumerate(rows):
+        for number in range(len(rows)):
             try:
+                row = rows[number]
                 windows = task.examples(encoder, row.input, row.target)
             except DataError as error:
                 on_bad(number, error)
@@ -102,8 +90,8 @@ class MediaItems(Items):
 
     def targets(self) -> Iterator[dict[str, Array]]:
         blank = Example(inputs={}, length=1)
-        for number in self.rows:
-            yield dict(self._task.attach([blank], self._rows[int(number)].target)[0].targets)
+        for target in self._rows.select(self.rows).targets():
+            yield dict(self._task.attach([blank], target)[0].targets)
 
 
 def make_items(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None) -> Items:
@@ -124,8 +112,8 @@ def _durations(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> list[
     check: Callable[[int, Any], None] | None = getattr(task, "check", None)
 
     def measure(number: int) -> int | DataError:
-        row = rows[number]
         try:
+            row = rows[number]
             samples = round(seconds(row.input) * spec.sampling_rate)
             if check is not None:
                 check(samples, row.target)
@@ -146,8 +134,17 @@ def _durations(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> list[
 
 def digest(rows: Rows, items: Items, *, text: bool) -> str:
     """A hash of what is trained on: each row's place and target, and the text itself. Files are not read."""
-    found = hashlib.sha256()
-    for row in rows:
-        found.update(repr((row.where, row.target, row.input if text else None)).encode("utf-8", "surrogatepass"))
-    found.update(items.lengths.tobytes())
+    found = hashlib.sha256(items.lengths.tobytes())
+    used = np.unique(items.rows)
+    targets = rows.select(used).targets()
+    for number, target in zip(used.tolist(), targets, strict=True):
+        content = rows[number].input if text else None
+        found.update(repr((rows.where(number), target, content)).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
+
+
+def located(error: DataError, rows: Rows, number: int) -> DataError:
+    """The same error with the row's place in front, unless it is there already."""
+    where = rows.where(number)
+    message = str(error)
+    return type(error)(message if where in message else f"{where}: {message}", row=number, column=error.column)

@@ -22,7 +22,7 @@ from zoo.training import batching, encoding, evaluation, optim
 from zoo.training.augment import make_augment
 from zoo.training.checkpoint import Checkpoint, Checkpoints
 from zoo.training.config import TrainConfig
-from zoo.training.encoding import Rows
+from zoo.training.data.rows import Rows
 from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import loss_options
@@ -108,7 +108,8 @@ class Run:
         self.kind = task.spec.input.kind
         self.accelerated = machine.device.type != "cpu"
         self.display: Display = display(config.progress) if machine.main else Silent()
-        self.state = RunState()
+        # Rows that reading the data has left out already were rows of the user's too.
+        self.state = RunState(skipped=[*train.skipped, *(val.skipped if val is not None else ())])
         self._prepare_data()
         self._prepare_optimiser()
         self._best: dict[str, Tensor] | None = None
@@ -132,7 +133,7 @@ class Run:
         reading = Reading(self.items, self.encoder, self.task, self.options)
         workers = worker_count(config.num_workers, self.kind, accelerated=self.accelerated)
         self.loader = Loader(reading, workers=workers, pin=self.machine.device.type == "cuda")
-        self.watch = Watch(self.machine.device, lambda row: self.rows[row].where)
+        self.watch = Watch(self.machine.device, self.rows.where)
 
     def _prepare_optimiser(self) -> None:
         config = self.config
@@ -378,10 +379,10 @@ class Run:
         self._begun = now
 
     def _bad(self, row: int, error: DataError) -> None:
-        where = self.rows[row].where
+        named = encoding.located(error, self.rows, row)
         if self.config.on_error == "raise":
-            raise type(error)(f"{where}: {error}", row=row, column=error.column) from error
-        self._skip(f"{where}: {error}")
+            raise named from error
+        self._skip(str(named))
 
     def _skip(self, text: str) -> None:
         if text not in self.state.skipped:

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
 from zoo.inference import Batch, BatchSize, OnError, run_rows
-from zoo.modalities.base import Array, Encoder
+from zoo.modalities.base import Array, Encoder, Example
 from zoo.report import Report
 from zoo.tasks.base import LossOptions, Task
-from zoo.training.encoding import Rows
+from zoo.training.data.rows import Rows
+from zoo.training.encoding import located
 from zoo.training.stepping import out_of_memory
 
 
@@ -79,6 +80,8 @@ def evaluate(
     """
     if not len(rows):
         raise DataError("There are no rows to evaluate on.")
+    if on_error not in ("raise", "return"):
+        raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     there = torch.device(device) if device is not None else next(module.parameters()).device
     module.to(there)
     with evaluating(module):
@@ -100,24 +103,28 @@ def score(
     each: Callable[[], None] = lambda: None,
 ) -> Report:
     """One pass over rows; `each` is called after every row and may raise."""
-    scorer, skipped = task.scorer(), []
-    outcomes = run_rows(
-        _rows(rows),
-        prepare=lambda row: _prepare(task, encoder, row, on_error),
-        encoder=encoder,
-        task=task,
-        forward=forward,
-        batch_size=batch_size,
-        accelerated=accelerated,
-        on_error=on_error,
-    )
-    for outcome in outcomes:
-        if outcome.error is not None:
-            skipped.append(f"{outcome.raw.where}: {outcome.error.message}")
-        else:
+    faults: dict[int, DataError] = {}
+
+    def prepare(number: int) -> list[Example]:
+        try:
+            row = rows[number]
+            return task.examples(encoder, row.input, row.target)
+        except DataError as error:
+            faults[number] = located(error, rows, number)
+            raise
+
+    scorer = task.scorer()
+    # Errors are returned and raised here, where rows have names.
+    for outcome in run_rows(
+        range(len(rows)), prepare=prepare, encoder=encoder, task=task, forward=forward, batch_size=batch_size,
+        accelerated=accelerated, on_error="return",
+    ):  # fmt: skip
+        if outcome.error is None:
             scorer.update(outcome.outputs, outcome.windows)
+        elif on_error == "raise":
+            raise faults[outcome.row]
         each()
-    return replace(scorer.compute(), skipped=tuple(skipped))
+    return replace(scorer.compute(), skipped=tuple(str(faults[number]) for number in sorted(faults)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +163,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(before)
-
-
-def _prepare(task: Task, encoder: Encoder, row: Any, on_error: OnError) -> Any:
-    try:
-        return task.examples(encoder, row.input, row.target)
-    except DataError as error:
-        if on_error == "raise":
-            raise type(error)(f"{row.where}: {error}", row=error.row, column=error.column) from error
-        raise
-
-
-def _rows(rows: Rows) -> Iterator[Any]:
-    return (rows[number] for number in range(len(rows)))
 
 
 def _numpy(tensor: Tensor) -> Array:

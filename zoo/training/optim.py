@@ -95,16 +95,14 @@ def trainable(module: nn.Module, config: TrainConfig) -> Iterator[None]:
 
 def _gradient_checkpointing(module: nn.Module, *, on: bool) -> None:
     net: Any = getattr(module, "net", module)
-    if hasattr(net, "gradient_checkpointing_enable"):
-        if on:
-            net.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        else:
-            net.gradient_checkpointing_disable()
-        return
-    if hasattr(net, "set_grad_checkpointing"):
+    if hasattr(net, "set_grad_checkpointing"):  # timm's
         net.set_grad_checkpointing(on)
-        return
-    raise ConfigError(f"gradient_checkpointing=True: {type(net).__name__} can't do that. Leave it False.")
+    elif not getattr(net, "supports_gradient_checkpointing", False):  # transformers'
+        raise ConfigError(f"gradient_checkpointing=True: {type(net).__name__} can't do that. Leave it False.")
+    elif on:
+        net.activation_checkpointing_enable({"use_reentrant": False})
+    else:
+        net.activation_checkpointing_disable()
 
 
 def _matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
