@@ -6,6 +6,7 @@ YAML names things and never imports them. A `ModelSpec` from the catalogue may n
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -166,7 +167,14 @@ def card(spec: ModelSpec) -> str:
         "source": spec.source,
     }
     width = max(map(len, rows))
-    lines = [f"{key:>{width}}  {value}" for key, value in rows.items() if value is not None]
+    indent = " " * (width + 2)
+    lines = [
+        textwrap.fill(
+            f"{key:>{width}}  {value}", 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        for key, value in rows.items()
+        if value is not None
+    ]
     return "\n".join([f"{spec.name} ({spec.modality})", *lines])
 
 

@@ -152,7 +152,7 @@ def test_class_weights_and_smoothing_change_the_loss() -> None:
     assert first(class_weights={"O": 0.0}) != pytest.approx(plain, abs=1e-3)
     assert first(class_weights="balanced") != pytest.approx(plain, abs=1e-4)
     assert first(label_smoothing=0.5) != pytest.approx(plain, abs=1e-3)
-    with pytest.raises(ConfigError, match="'B-X', which is no label of this model. Did you mean"):
+    with pytest.raises(ConfigError, match=r"'B-X', which is no label of this model. Did you mean"):
         first(class_weights={"B-X": 2.0})
 
 
@@ -189,7 +189,7 @@ def test_a_bad_row_is_left_out_and_listed(caplog: pytest.LogCaptureFixture) -> N
 def test_no_usable_row_at_all() -> None:
     world = text_world()
     world.rows = make_rows([("text", "neither")] * 3)
-    with pytest.raises(DataError, match="None of the 3 rows can be used. The first: rows"):
+    with pytest.raises(DataError, match=r"None of the 3 rows can be used. The first: rows"):
         run(world, on_error="skip")
 
 
@@ -212,7 +212,8 @@ def _poison(monkeypatch: pytest.MonkeyPatch, world: Any, *, row: int, epoch: int
 def test_a_nan_names_the_epoch_the_step_and_the_rows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     world = text_world()
     _poison(monkeypatch, world, row=17, epoch=2)
-    with pytest.raises(TrainingError, match=r"loss is nan in epoch 2, step \d+, on the batch of .*rows\[17\]") as raised:
+    says = r"loss is nan in epoch 2, step \d+, on the batch of .*rows\[17\]"
+    with pytest.raises(TrainingError, match=says) as raised:
         run(world, output_dir=tmp_path, batch_size=4, epochs=3)
     assert str(raised.value).count("rows[") == 4, "only the rows of the guilty pass are named"
     assert all(tensor.isfinite().all() for tensor in world.module.state_dict().values())
@@ -222,7 +223,7 @@ def test_a_nan_names_the_epoch_the_step_and_the_rows(monkeypatch: pytest.MonkeyP
 def test_a_huge_learning_rate_fails_and_saves_nothing_bad(tmp_path: Path) -> None:
     world = text_world()
     with pytest.raises(TrainingError, match=r"not finite|is nan|is inf"):
-        run(world, output_dir=tmp_path, learning_rate=1e38, optimizer="sgd", max_grad_norm=None, warmup_ratio=0.0, epochs=9)
+        run(world, output_dir=tmp_path, learning_rate=1e38, optimizer="sgd", max_grad_norm=None, warmup_ratio=0, epochs=9)
     for path in tmp_path.rglob("model.pt"):
         assert all(t.isfinite().all() for t in torch.load(path, weights_only=True).values() if t.is_floating_point())
 
