@@ -31,6 +31,7 @@ def test_history_has_one_record_an_epoch() -> None:
     assert history == heard
     assert {"train_loss", "val_loss", "accuracy", "learning_rate", "seconds", "samples_per_second"} <= history[0].keys()
     assert history[0]["train_loss"] == pytest.approx(np.mean(losses[:5]))
+    assert history[0]["learning_rate"] > history[1]["learning_rate"] > 0
     assert "skipped" not in history[0]
     assert not world.module.training
 
@@ -223,7 +224,7 @@ def test_a_nan_names_the_epoch_the_step_and_the_rows(monkeypatch: pytest.MonkeyP
 def test_a_huge_learning_rate_fails_and_saves_nothing_bad(tmp_path: Path) -> None:
     world = text_world()
     with pytest.raises(TrainingError, match=r"not finite|is nan|is inf"):
-        run(world, output_dir=tmp_path, learning_rate=1e38, optimizer="sgd", max_grad_norm=None, warmup_ratio=0, epochs=9)
+        run(world, output_dir=tmp_path, learning_rate=1e38, optimizer="sgd", max_grad_norm=None, epochs=9)
     for path in tmp_path.rglob("model.pt"):
         assert all(t.isfinite().all() for t in torch.load(path, weights_only=True).values() if t.is_floating_point())
 

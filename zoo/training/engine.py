@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn, final
@@ -15,32 +14,29 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from zoo.errors import CheckpointError, ConfigError, DataError, TrainingError, TrainingInterrupted
+from zoo.errors import ConfigError, DataError, TrainingError, TrainingInterrupted
 from zoo.modalities.base import Encoder
 from zoo.tasks.base import Task
 from zoo.training import batching, encoding, evaluation, optim
 from zoo.training.augment import make_augment
-from zoo.training.checkpoint import Checkpoint, Checkpoints
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
 from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import loss_options
-from zoo.training.machine import Machine, random_state, running, set_random_state
+from zoo.training.machine import Machine, running
 from zoo.training.progress import Display, Silent, Trackers, display
+from zoo.training.saving import Identity, Saver
 from zoo.training.state import RunState
 from zoo.training.stepping import Parts, Stepper
 from zoo.training.watch import StepLoss, StepNote, Watch
 
 log = logging.getLogger("zoo.training")
 
+_MANY = 20_000  # rows that take long enough to read for a line about it
+
 OnEpoch = Callable[[dict[str, Any]], None]
 OnStep = Callable[[StepLoss], None]
-
-# They change where a run is written or shown, or when it ends, and not which way it takes.
-_FREE = {"output_dir", "resume", "log", "progress", "experiment", "num_workers", "checkpoint_steps", "early_stop",
-         "on_error", "precision", "tf32"}  # fmt: skip
-
 
 def train(
     module: nn.Module,
@@ -66,10 +62,12 @@ def train(
     for a checkpoint of another run; TrainingInterrupted after SIGINT or SIGTERM, once the checkpoint is written.
     """
     _check(train, val, config)
-    with optim.trainable(module, config), running(module, config) as machine, Interrupts() as interrupts:
-        run = Run(machine, module, task, encoder, train, val, config, interrupts)
+    with optim.trainable(module, config), running(module, config) as machine:
+        run = Run(machine, module, task, encoder, train, val, config)
         run.on_epoch, run.on_step = on_epoch, on_step
-        return run.fit()
+        # Only now: while data is being read there is nothing to save, and a signal may end the process.
+        with run.interrupts:
+            return run.fit()
 
 
 def _check(train: Rows, val: Rows | None, config: TrainConfig) -> None:
@@ -101,10 +99,9 @@ class Run:
         train: Rows,
         val: Rows | None,
         config: TrainConfig,
-        interrupts: Interrupts,
     ) -> None:
         self.machine, self.module, self.task, self.encoder = machine, module, task, encoder
-        self.rows, self.val, self.config, self.interrupts = train, val, config, interrupts
+        self.rows, self.val, self.config, self.interrupts = train, val, config, Interrupts()
         self.kind = task.spec.input.kind
         self.accelerated = machine.device.type != "cpu"
         self.display: Display = display(config.progress) if machine.main else Silent()
@@ -118,6 +115,8 @@ class Run:
 
     def _prepare_data(self) -> None:
         config, spec = self.config, self.task.spec
+        if len(self.rows) >= _MANY:
+            self.display.say(f"Reading {len(self.rows):,} rows.")
         augment = make_augment(spec, self.task.name, config.augment, config.seed)
         self.items = encoding.make_items(self.rows, self.encoder, self.task, self._bad, augment)
         if not len(self.items):
@@ -144,15 +143,17 @@ class Run:
             self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm
         )
         self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto")
-        self.checkpoints: Checkpoints | None = None
+        self.saver: Saver | None = None
         if config.output_dir is not None:
-            folder = Path(config.output_dir) / "checkpoints"
-            self.checkpoints = Checkpoints(folder, main=self.machine.main, everyone=self.machine.everyone)
+            identity = Identity(config, self.task, self.rows, self.items, self.machine, self.effective)
+            self.saver = Saver(
+                config.output_dir, self.machine, self.module, self.optimizer, self.schedule, identity
+            )
 
     def fit(self) -> list[dict[str, Any]]:
         """All epochs that are left; see `train`."""
-        if self.config.resume:
-            self._resume()
+        if self.config.resume and self.saver is not None:
+            self._resume(self.saver)
         with self._shown():
             try:
                 while not self.state.finished:
@@ -169,6 +170,7 @@ class Run:
         on = bool(self.config.log)
         trackers = Trackers(self.machine.accelerator, self.config.experiment, self.config.model_dump(), on=on)
         with ExitStack() as stack:
+            stack.callback(self.loader.close)
             stack.callback(trackers.close)
             stack.callback(self.display.close)
             self.display.start(self.config.epochs, self.total, self.state.step)
@@ -211,6 +213,7 @@ class Run:
         # Before the weights are touched: on the CPU a bad loss is known by now.
         self._look(self.watch.push(note, values))
         self.stepper.apply()
+        state.rate = note.rate
         state.step += 1
         state.done += 1
         state.samples += samples
@@ -244,7 +247,7 @@ class Run:
             record.update(found.report.metrics)
             for text in found.report.skipped:
                 self._skip(text)
-        record["learning_rate"] = self._rate()
+        record["learning_rate"] = state.rate
         record["seconds"] = state.seconds
         record["samples_per_second"] = state.samples / max(state.seconds, 1e-9)
         if state.skipped:
@@ -293,68 +296,17 @@ class Run:
                 f"The weights are not finite after step {self.state.step} of {self.total}; they were not saved. "
                 "Lower learning_rate."
             )
-        if self.checkpoints is None:
-            return None
         self.state.micro = self.stepper.size
-        scaler = self.machine.accelerator.scaler
-        parts = {
-            "model": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.last_epoch,
-            "scaler": scaler.state_dict() if scaler is not None else {},
-        }
-        own = {f"random-{self.machine.rank}": random_state()}
-        meta = {"run": self._identity, "state": self.state.to_json()}
-        return self.checkpoints.write(self.state.step, parts, own, meta, best=self.state.best_step)
+        return self.saver.save(self.state) if self.saver is not None else None
 
-    def _resume(self) -> None:
-        assert self.checkpoints is not None
-        found = self.checkpoints.newest(self._identity)
+    def _resume(self, saver: Saver) -> None:
+        found = saver.restore()
         if found is None:
-            log.info("There is no checkpoint in %s; starting afresh.", self.checkpoints.folder)
-            self.display.say(f"No checkpoint to resume from in {self.checkpoints.folder}; starting afresh.")
+            self.display.say(f"No checkpoint to resume from in {saver.checkpoints.folder}; starting afresh.")
             return
-        self.state = RunState.from_json(found.meta["state"])
+        self.state, self._best, path = found
         self.stepper.size = self.state.micro
-        self.module.load_state_dict(found.load("model"))
-        self.optimizer.load_state_dict(found.load("optimizer"))
-        optim.set_schedule(self.schedule, found.load("schedule"))
-        if self.machine.accelerator.scaler is not None:
-            self.machine.accelerator.scaler.load_state_dict(found.load("scaler"))
-        set_random_state(found.load(f"random-{self.machine.rank}"))
-        self._best = self._best_of(found)
-        self.display.say(f"Resumed from {found.path}: epoch {self.state.epoch + 1}, step {self.state.step}.")
-
-    def _best_of(self, found: Checkpoint) -> dict[str, Tensor] | None:
-        assert self.checkpoints is not None
-        step = self.state.best_step
-        if step is None:
-            return None
-        try:
-            best = found if step == found.step else self.checkpoints.at(step)
-        except CheckpointError as error:
-            log.warning("%s It held the best weights so far; later epochs are compared with each other alone.", error)
-            self.state.best_step = self.state.best_value = None
-            return None
-        weights: dict[str, Tensor] = best.load("model")
-        return weights
-
-    @cached_property
-    def _identity(self) -> Mapping[str, Any]:
-        """What makes another run: the next step would not be that of the one that was interrupted."""
-        chosen = self.config.model_dump(mode="json", exclude=_FREE)
-        data = encoding.digest(self.rows, self.items, text=self.kind == "text")
-        return {
-            **chosen,
-            "model": self.task.spec.name,
-            "task": self.task.name,
-            "labels": list(self.task.labels),
-            "rows": len(self.rows),
-            "data": data[:16],
-            "precision": self.machine.precision,
-            "processes": self.machine.world,
-            "effective batch": self.effective,
-        }
+        self.display.say(f"Resumed from {path}: epoch {self.state.epoch + 1}, step {self.state.step}.")
 
     def _interrupted(self) -> NoReturn:
         place = self._save()

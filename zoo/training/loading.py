@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -107,6 +108,7 @@ class Loader:
             num_workers=workers,
             collate_fn=_as_it_is,
             pin_memory=pin,
+            worker_init_fn=_deaf,
             persistent_workers=workers > 0,
             # Its own, for it draws a seed each epoch, and the model's dropout must not depend on that.
             generator=torch.Generator(),
@@ -120,6 +122,11 @@ class Loader:
             yield [next(batches) for _ in step]
 
 
+    def close(self) -> None:
+        """End the workers."""
+        self._loader._iterator = None
+
+
 def worker_count(asked: int | str, kind: str, *, accelerated: bool) -> int:
     """Texts are encoded already; a GPU waits for images and sound unless several processes decode."""
     if isinstance(asked, int):
@@ -129,6 +136,12 @@ def worker_count(asked: int | str, kind: str, *, accelerated: bool) -> int:
 
 def _tensors(arrays: dict[str, Array]) -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _deaf(worker: int) -> None:
+    """Ctrl-C reaches a whole group of processes: the loop must get its batches to the end of the step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -47,7 +47,8 @@ class Machine:
         """Each value summed over all processes: a tensor on the device if there are several, without waiting."""
         if self.world == 1:
             return values
-        return self.sum(torch.tensor(values, dtype=torch.float32).to(self.device, non_blocking=True))
+        # Filled on the device: copying numbers there would wait for it.
+        return self.sum(torch.stack([torch.full((), value, device=self.device) for value in values]))
 
     def sum(self, tensor: Tensor) -> Tensor:
         if self.world == 1:

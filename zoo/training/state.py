@@ -12,8 +12,9 @@ from typing import Any
 class RunState:
     """epoch: finished ones. step: optimiser steps of the run; done: of the running epoch. micro: inputs in a pass.
 
-    loss, weight, samples, seconds: sums over the running epoch. best_*: of the metric; best_step is also the
-    name of its checkpoint. stale: epochs since. skipped: rows that could not be read, and why.
+    loss, weight, samples, seconds: sums over the running epoch. rate: the learning rate of the last step.
+    best_value: of the metric; best_step: where, which is the name of its checkpoint; stale: epochs since.
+    skipped: rows that could not be read, and why.
     """
 
     micro: int = 1
@@ -24,6 +25,7 @@ class RunState:
     weight: float = 0.0
     samples: int = 0
     seconds: float = 0.0
+    rate: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_value: float | None = None
     best_step: int | None = None

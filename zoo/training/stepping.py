@@ -97,7 +97,11 @@ class Stepper:
         norm = self._clip()
         own = torch.stack(losses)
         loss = machine.sum(own.sum())
-        head = [torch.as_tensor(value, dtype=torch.float32, device=machine.device) for value in (weight, wish)]
+        # Filled on the device: copying a number there would wait for it.
+        head = [
+            value if isinstance(value, Tensor) else torch.full((), value, device=machine.device)
+            for value in (weight, wish)
+        ]
         return torch.cat([torch.stack([loss, *head, norm]), own])
 
     def _forward_backward(self, batch: MicroBatch, scale: Tensor | float) -> Tensor:
