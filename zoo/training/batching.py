@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
 
@@ -58,9 +57,3 @@ def share(step: Array, *, rank: int, world: int, size: int) -> list[Array]:
     """
     passes = ceil(ceil(len(step) / world) / size)
     return np.array_split(step[rank::world], passes)
-
-
-def padding_share(lengths: Array, plan: Sequence[Array]) -> float:
-    """The share of positions that are padding, if each step were one batch."""
-    padded = sum(int(lengths[step].max()) * len(step) for step in plan)
-    return 1.0 - float(lengths.sum()) / padded if padded else 0.0
