@@ -33,7 +33,7 @@ demo: $(VENV)/.installed-demo
 	$(PY) examples/main_job.py $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest -n 2 $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .
