@@ -57,9 +57,9 @@ before = model.evaluate(test)
 model.finetune(
     train,
     val=0.1,
-    epochs=1 if options.quick else 5,
+    epochs=1 if options.quick else 6,
     learning_rate=2e-3,
-    batch_size=16,
+    batch_size=32,
     output_dir=options.output / "run",
 )
 finish(model, before, test, [path for path, _ in test[:32]], options.output, metric="accuracy")

@@ -44,11 +44,11 @@ class Row:
 
 def export_one(family: str, task: str, folder: Path) -> Row:
     """Load a family at tiny size with random weights, export it, and return what the parity check found."""
-    from tests.tiny import tiny
+    from tests.tiny import settle, tiny
 
     labels = LABELS.get(task, ["a", "b", "c"]) if zoo_tasks.get(task).needs_labels else None
     try:
-        model = zoo.load(tiny(zoo.info(family)), task=task, labels=labels, weights=None, device="cpu", seed=0)
+        model = settle(zoo.load(tiny(zoo.info(family)), task=task, labels=labels, weights=None, device="cpu", seed=0))
         found = model.export(folder / f"{family}-{task}.bundle").card.parity
     except zoo.ZooError as error:
         return Row(family, task, failure=str(error).splitlines()[0])

@@ -72,10 +72,6 @@ class Card(Frozen):
     parity: Parity | None = None
     history: tuple[dict[str, Any], ...] = ()
 
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return self.spec.labels if isinstance(self.spec.labels, tuple) else ()
-
 
 def is_folder(path: Path) -> bool:
     """Whether this folder was written by the zoo."""

@@ -16,7 +16,7 @@ from zoo.errors import ConfigError, DeviceError, missing
 from zoo.inference import Batch, BatchSize, Forward, OnError
 from zoo.loading import PRETRAINED, Parts, Source
 from zoo.modalities.base import Array
-from zoo.predictor import Predictor
+from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
 from zoo.training.config import TrainConfig
 
@@ -41,7 +41,7 @@ class Model(Predictor):
     def __init__(self, parts: Parts, *, device: str | None = None) -> None:
         self.spec = parts.spec
         self.encoder = parts.encoder
-        self.task = zoo_tasks.make(parts.task, parts.spec, _labels(parts))
+        self.task = zoo_tasks.make(parts.task, parts.spec, labels_for(parts.task, parts.spec))
         self.module: ZooModule = parts.module
         self.history: tuple[dict[str, Any], ...] = parts.history
         self._meant = parts.meant
@@ -259,12 +259,6 @@ def load(
         name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, seed=seed
     )
     return Model(parts, device=device)
-
-
-def _labels(parts: Parts) -> tuple[str, ...]:
-    if not zoo_tasks.get(parts.task).needs_labels:
-        return ()
-    return parts.spec.labels if isinstance(parts.spec.labels, tuple) else ()
 
 
 def _config(config: TrainConfig | None, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> TrainConfig:

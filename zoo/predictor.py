@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
 from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, run_rows
 from zoo.modalities.base import Array, Encoder
@@ -21,6 +22,11 @@ from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_sto
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
+
+
+def labels_for(task: str, spec: ModelSpec) -> tuple[str, ...]:
+    """The labels that a task's head answers with: none where the task has none, whatever the spec carries."""
+    return spec.labels if tasks.get(task).needs_labels and isinstance(spec.labels, tuple) else ()
 
 
 class Predictor(ABC):

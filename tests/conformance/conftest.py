@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import zoo
-from tests.tiny import tiny
+from tests.tiny import settle, tiny
 from zoo import parity
 from zoo import tasks as zoo_tasks
 
@@ -50,7 +50,7 @@ def tiny_model(name: str, task: str | None = None) -> zoo.Model:
     spec = tiny(zoo.info(name))
     chosen = task or spec.tasks[0]
     labels = labels_for(chosen) if zoo_tasks.get(chosen).needs_labels else None
-    return zoo.load(spec, task=chosen, labels=labels, weights=None, device="cpu", seed=0)
+    return settle(zoo.load(spec, task=chosen, labels=labels, weights=None, device="cpu", seed=0))
 
 
 @pytest.fixture(params=zoo.list_models())

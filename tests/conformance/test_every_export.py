@@ -1,4 +1,4 @@
-"""Every family of the catalogue × every task: exported, compared with torch, and answering like it."""
+"""Every family of the catalogue and every task of it: exported, compared with torch, and answering like it."""
 
 from __future__ import annotations
 

@@ -11,6 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import zoo
+from zoo.inference import make_batch
 from zoo.spec import ModelSpec, load_yaml
 
 FAMILIES = (
@@ -45,6 +49,31 @@ def tiny(spec: ModelSpec) -> ModelSpec:
         weights=None,
         parameters=None,
     )
+
+
+def settle(model: zoo.Model, images: int = 48) -> zoo.Model:
+    """Give batch norms the statistics of some images.
+
+    At random weights they hold none, and a deep network's outputs explode or vanish: a comparison of such outputs
+    would find nothing.
+    """
+    from torch import nn, no_grad
+
+    norms = [part for part in model.module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return model
+    rng = np.random.default_rng(1)
+    raws = [np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(images)]
+    windows = [model.task.encode(model.encoder, raw)[0] for raw in raws]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    with no_grad():
+        model.forward(make_batch(model.encoder, model.task, windows))
+    for norm in norms:
+        norm.momentum = 0.1
+        norm.eval()
+    return model
 
 
 def family(spec: ModelSpec) -> str:

@@ -100,7 +100,7 @@ def local_file(path: str | os.PathLike[str], what: str) -> Path:
         raise InputError(f"A path is a text, not {type(text).__name__}: give {what} as bytes(...) or as a path.")
     if _ADDRESS.match(text):
         raise InputError(
-            f"{shorten(text)!r} is an address, and nothing is fetched from the network. "
+            f"{shorten(text, 300)!r} is an address, and nothing is fetched from the network. "
             f"Download it first, and give {what} as a path or as bytes."
         )
     try:
@@ -110,8 +110,10 @@ def local_file(path: str | os.PathLike[str], what: str) -> Path:
         what_is_there = "a folder" if found.is_dir() else "no file" if not found.exists() else "not a regular file"
     # A NUL, a surrogate, or a name longer than the system allows.
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"{shorten(text)!r} is not a path to {what}: {getattr(error, 'strerror', error)}.") from error
-    raise InputError(f"{shorten(text)!r} should be {what}, and there is {what_is_there} at that path.")
+        raise InputError(
+            f"{shorten(text, 300)!r} is not a path to {what}: {getattr(error, 'strerror', error)}."
+        ) from error
+    raise InputError(f"{shorten(text, 300)!r} should be {what}, and there is {what_is_there} at that path.")
 
 
 def read_all(file: Any) -> bytes:

@@ -75,7 +75,7 @@ class ImageEncoder(Encoder):
 
 def _name(raw: Any) -> str:
     if isinstance(raw, (str, os.PathLike)):
-        return shorten(os.fsdecode(raw))
+        return shorten(os.fsdecode(raw), 300)
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return f"an image of {len(raw)} bytes"
     if isinstance(raw, Image.Image):

@@ -56,7 +56,7 @@ def seconds(raw: Any, rate: int) -> float:
 def describe(raw: Any) -> str:
     """A short name for messages. Never raises."""
     if isinstance(raw, (str, os.PathLike)):
-        return shorten(os.fsdecode(raw))
+        return shorten(os.fsdecode(raw), 300)
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return f"a recording of {len(raw)} bytes"
     if isinstance(raw, Mapping):

@@ -10,7 +10,7 @@ from zoo.errors import BundleError, ConfigError
 from zoo.inference import Batch, Forward
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
-from zoo.predictor import Predictor
+from zoo.predictor import Predictor, labels_for
 from zoo.runtime.session import Device, Session
 from zoo.tasks import make
 from zoo.tasks.generation import RerunStepper, Stepper
@@ -28,7 +28,7 @@ class BundleModel(Predictor):
         self.card = card
         self.session = session
         self.spec = card.spec
-        self.task = make(card.task, card.spec, card.labels)
+        self.task = make(card.task, card.spec, labels_for(card.task, card.spec))
         self.encoder = make_encoder(card.spec, folder=folder)
 
     @property
