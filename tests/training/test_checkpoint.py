@@ -71,9 +71,7 @@ def test_any_damage_is_found(harm: str, tmp_path: Path) -> None:
         verify(path)
 
 
-def test_a_damaged_newest_is_named_and_the_one_before_is_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_damaged_newest_is_named_and_the_one_before_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     whole = text_world(dropout=0.1)
     expected, _ = run(whole, **OPTIONS)
     _until(3, tmp_path)

@@ -48,9 +48,7 @@ class TrainConfig(Frozen):
         default="adamw", description="adamw (fused where the device has it) or sgd with Nesterov momentum."
     )
     momentum: Share = Field(default=0.9, description="Of sgd.")
-    weight_decay: Weight = Field(
-        default=0.01, description="Never applied to biases and normalisation layers."
-    )
+    weight_decay: Weight = Field(default=0.01, description="Never applied to biases and normalisation layers.")
     scheduler: Literal["cosine", "linear", "constant"] = Field(
         default="cosine", description="How the learning rate goes on after the warm-up: to zero, or level."
     )

@@ -71,9 +71,7 @@ class TextItems(Items):
 class MediaItems(Items):
     """Images or recordings, decoded each time they are needed."""
 
-    def __init__(
-        self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None = None
-    ) -> None:
+    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None = None) -> None:
         self._rows = rows
         self._encoder = encoder
         self._task = task

@@ -38,6 +38,7 @@ _MANY = 20_000  # rows that take long enough to read for a line about it
 OnEpoch = Callable[[dict[str, Any]], None]
 OnStep = Callable[[StepLoss], None]
 
+
 def train(
     module: nn.Module,
     task: Task,
@@ -146,9 +147,7 @@ class Run:
         self.saver: Saver | None = None
         if config.output_dir is not None:
             identity = Identity(config, self.task, self.rows, self.items, self.machine, self.effective)
-            self.saver = Saver(
-                config.output_dir, self.machine, self.module, self.optimizer, self.schedule, identity
-            )
+            self.saver = Saver(config.output_dir, self.machine, self.module, self.optimizer, self.schedule, identity)
 
     def fit(self) -> list[dict[str, Any]]:
         """All epochs that are left; see `train`."""
@@ -207,9 +206,7 @@ class Run:
                 self._bad(row, error)
         values, passes = self.stepper.backward(batches, stop=self.interrupts.received is not None)
         samples = sum(map(len, batches)) * self.machine.world
-        note = StepNote(
-            state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self._rate(), samples
-        )
+        note = StepNote(state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self._rate(), samples)
         # Before the weights are touched: on the CPU a bad loss is known by now.
         self._look(self.watch.push(note, values))
         self.stepper.apply()

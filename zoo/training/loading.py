@@ -121,7 +121,6 @@ class Loader:
         for step in plan:
             yield [next(batches) for _ in step]
 
-
     def close(self) -> None:
         """End the workers."""
         self._loader._iterator = None

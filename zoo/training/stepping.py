@@ -71,7 +71,7 @@ class Stepper:
             if not out_of_memory(error):
                 raise
             raise TrainingError(
-                "Memory ran out in the optimiser, whose state does not depend on the batch. Use optimizer=\"sgd\", "
+                'Memory ran out in the optimiser, whose state does not depend on the batch. Use optimizer="sgd", '
                 'method="head", or a smaller model.'
             ) from error
         # With fp16 the first steps look for a scale, and change no weight.
@@ -150,7 +150,7 @@ class Stepper:
     def _shrink(self, tried: int, error: BaseException) -> None:
         if tried <= 1:
             raise TrainingError(
-                "Memory ran out with a single input in a batch. Use gradient_checkpointing=True, method=\"head\", "
+                'Memory ran out with a single input in a batch. Use gradient_checkpointing=True, method="head", '
                 'optimizer="sgd", a smaller model, or shorter inputs.'
             ) from error
         if not self._shrinks:

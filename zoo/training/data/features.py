@@ -17,7 +17,7 @@ def feature_names(feature: Any) -> tuple[str, ...] | None:
 
 
 def feature_kind(feature: Any) -> str | None:
-    """"image" or "audio", for a column of files."""
+    """ "image" or "audio", for a column of files."""
     return {"Image": "image", "Audio": "audio"}.get(_type(feature))
 
 
