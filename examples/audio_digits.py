@@ -57,7 +57,7 @@ before = model.evaluate(test)
 model.finetune(
     train,
     val=0.1,
-    epochs=1 if options.quick else 6,
+    epochs=1 if options.quick else 4,
     learning_rate=2e-3,
     batch_size=32,
     output_dir=options.output / "run",

@@ -39,9 +39,9 @@ weights = (
 )
 labels = [str(digit) for digit in range(10)]
 model = zoo.load(lite, weights=weights, labels=labels, seed=0)
-run(model, data, options.output / "efficientnet-lite0", epochs=1 if options.quick else 3, learning_rate=1e-3)
+run(model, data, options.output / "efficientnet-lite0", epochs=1 if options.quick else 2, learning_rate=1e-3)
 
 resnet = zoo.info("resnet18")
-resnet = resnet.evolve(input={**resnet.input.model_dump(), "size": (64, 64)})
+resnet = resnet.evolve(input={**resnet.input.model_dump(), "size": (48, 48)})
 model = zoo.load(resnet, weights="pretrained" if options.hub else None, labels=labels, seed=0)
-run(model, data, options.output / "resnet18", epochs=1 if options.quick else 6, learning_rate=1e-3)
+run(model, data, options.output / "resnet18", epochs=1 if options.quick else 5, learning_rate=1e-3)

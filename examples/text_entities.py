@@ -34,7 +34,7 @@ before = model.evaluate(test)
 model.finetune(
     train,
     val=0.1,
-    epochs=1 if options.quick else 4,
+    epochs=1 if options.quick else 3,
     learning_rate=1e-4,
     head_learning_rate=1e-3,
     batch_size=32,
