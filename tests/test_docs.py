@@ -53,3 +53,18 @@ def test_every_error_is_also_the_builtin_its_page_says() -> None:
         kind = getattr(errors, name)
         builtin = getattr(errors, parent, None) or getattr(__import__("builtins"), parent)
         assert issubclass(kind, builtin), f"{name} is no {parent}"
+
+
+def test_the_readme_quotes_the_measured_figures_and_no_others() -> None:
+    import json
+    import runpy
+
+    module = runpy.run_path(str(ROOT / "benchmarks" / "main_job_table.py"))
+    found = json.loads(module["RESULTS"].read_text(encoding="utf-8"))
+    assert module["table"](found) in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {row["task"] for row in found["rows"]} == {
+        "token-classification",
+        "image-classification",
+        "audio-classification",
+    }
+    assert all(row["parity_passed"] for row in found["rows"])
