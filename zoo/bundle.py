@@ -110,7 +110,7 @@ def writing(target: str | Path) -> Iterator[Path]:
         yield temporary
         write_manifest(temporary)
         temporary.chmod(0o755)
-        _replace(temporary, target)
+        publish(temporary, target)
     except OSError as error:
         raise BundleError(f"{target} could not be written ({error}); what was there before is untouched.") from error
     finally:
@@ -196,7 +196,8 @@ def _check(folder: Path, name: str, entry: Any) -> None:
         raise BundleError(f"{folder}: {name} is not the file that was written: its bytes have changed.")
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def publish(temporary: Path, target: Path) -> None:
+    """Rename a finished folder to its place, in one step for a reader; what was there before goes."""
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
         os.rename(target, old / "was")

@@ -1,11 +1,9 @@
-"""Checkpoints that are whole or absent: a temporary folder, a manifest of hashes, one rename."""
+"""Checkpoints that are whole or absent, in the same sealed folders as saved models: see `zoo.bundle`."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -15,19 +13,20 @@ from typing import Any, final
 
 import torch
 
-from zoo.errors import CheckpointError, TrainingError
+from zoo import bundle
+from zoo.errors import BundleError, CheckpointError, TrainingError
 
 log = logging.getLogger("zoo.training")
 
 _NAME = re.compile(r"step-(\d{8,})")
-_MANIFEST = "manifest.json"
+_NOTE = "checkpoint.json"
 _FORMAT = 1
 _KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One that was verified. meta: what its manifest says beside the files' hashes."""
+    """One that was verified. meta: what was noted beside the tensors."""
 
     path: Path
     step: int
@@ -75,8 +74,9 @@ class Checkpoints:
                 _write_tensors(temporary / f"{name}.pt", value)
             self._everyone()
             if self._main:
-                _write_manifest(temporary, step, meta)
-                _replace(temporary, target)
+                _write_note(temporary, step, meta)
+                bundle.write_manifest(temporary)
+                bundle.publish(temporary, target)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise TrainingError(
@@ -120,26 +120,23 @@ class Checkpoints:
     def _prune(self, best: int | None) -> None:
         """Everything but the last two of this run and the best; checkpoints of an earlier run are replaced."""
         keep = {*self._own[-_KEPT:], *([] if best is None else [best])}
-        killed = [path for path in self.folder.iterdir() if path.name.startswith((".writing-", ".old-"))]
+        killed = [path for path in self.folder.iterdir() if path.name.startswith(".")]
         for path in [*killed, *(self.folder / _name(step) for step in self.steps() if step not in keep)]:
             shutil.rmtree(path, ignore_errors=True)
 
 
 def verify(path: Path) -> Checkpoint:
-    """Every byte against the manifest, and the manifest against its own hash. Raises CheckpointError."""
+    """Every byte against the manifest. Raises CheckpointError."""
     try:
-        sealed = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        body = sealed["body"]
-        if _hash(json.dumps(body, sort_keys=True).encode()) != sealed["sha256"] or body["format"] != _FORMAT:
-            raise CheckpointError(f"The checkpoint {path} is damaged: its manifest was changed.")
-        for name, expected in body["files"].items():
-            if _hash_file(path / name) != expected:
-                raise CheckpointError(f"The checkpoint {path} is damaged: {name} is not what was written.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"The checkpoint {path} is damaged: {error!r}.") from error
-    return Checkpoint(path, body["step"], body["meta"])
+        bundle.verify(path)
+        note = json.loads((path / _NOTE).read_text(encoding="utf-8"))
+        if note["format"] != _FORMAT:
+            raise CheckpointError(f"The checkpoint {path} is of format {note['format']!r}, not {_FORMAT}.")
+        return Checkpoint(path, note["step"], note["meta"])
+    except CheckpointError:
+        raise
+    except (BundleError, OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"The checkpoint {path} is damaged: {error}") from error
 
 
 def _same_run(path: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -164,50 +161,12 @@ def _short(value: Any) -> str:
 
 
 def _write_tensors(path: Path, value: Any) -> None:
-    with path.open("wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
+    torch.save(value, path)
 
 
-def _write_manifest(folder: Path, step: int, meta: Mapping[str, Any]) -> None:
-    files = {path.name: _hash_file(path) for path in sorted(folder.iterdir())}
-    body = json.loads(json.dumps({"format": _FORMAT, "step": step, "files": files, "meta": meta}))
-    sealed = {"sha256": _hash(json.dumps(body, sort_keys=True).encode()), "body": body}
-    with (folder / _MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(sealed, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    _sync(temporary)
-    if target.exists():  # a damaged one, or of an earlier run
-        aside = target.with_name(f".old-{target.name}")
-        shutil.rmtree(aside, ignore_errors=True)
-        target.rename(aside)
-        temporary.rename(target)
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        temporary.rename(target)
-    _sync(target.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _write_note(folder: Path, step: int, meta: Mapping[str, Any]) -> None:
+    text = json.dumps({"format": _FORMAT, "step": step, "meta": meta}, indent=1)
+    (folder / _NOTE).write_text(text, encoding="utf-8")
 
 
 def _name(step: int) -> str:
