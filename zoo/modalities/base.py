@@ -129,7 +129,11 @@ def read_all(file: Any) -> bytes:
     return data
 
 
+def path_name(path: str | os.PathLike[str]) -> str:
+    """A path for messages: whole as far as sensible, and printable whatever bytes it has."""
+    return shorten(os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8"), 300)
+
+
 def shorten(text: str, longest: int = 80) -> str:
-    """The text, or its first characters and three dots; printable, whatever bytes a file name has."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """The text, or its first characters and three dots."""
     return text if len(text) <= longest else text[: longest - 3] + "..."

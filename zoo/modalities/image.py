@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from zoo.errors import InputError
-from zoo.modalities.base import Array, Encoder, Example, local_file, read_all, shorten
+from zoo.modalities.base import Array, Encoder, Example, local_file, path_name, read_all, shorten
 from zoo.spec import ImageInput
 
 # The size at which Pillow speaks of a decompression bomb and refuses, whatever the file's own size.
@@ -75,7 +75,7 @@ class ImageEncoder(Encoder):
 
 def _name(raw: Any) -> str:
     if isinstance(raw, (str, os.PathLike)):
-        return shorten(os.fsdecode(raw), 300)
+        return path_name(raw)
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return f"an image of {len(raw)} bytes"
     if isinstance(raw, Image.Image):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from zoo.errors import InputError, missing
-from zoo.modalities.base import Array, local_file, read_all, shorten
+from zoo.modalities.base import Array, local_file, path_name, read_all, shorten
 
 # A few kilobytes of FLAC can hold days of silence.
 MAX_HOURS = 4
@@ -56,7 +56,7 @@ def seconds(raw: Any, rate: int) -> float:
 def describe(raw: Any) -> str:
     """A short name for messages. Never raises."""
     if isinstance(raw, (str, os.PathLike)):
-        return shorten(os.fsdecode(raw), 300)
+        return path_name(raw)
     if isinstance(raw, (bytes, bytearray, memoryview)):
         return f"a recording of {len(raw)} bytes"
     if isinstance(raw, Mapping):
