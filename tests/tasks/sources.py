@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zoo.modalities.base import Array, Example
+from zoo.modalities.text import TextSource
 from zoo.spec import ModelSpec
 
 TEXT = {"kind": "text", "max_length": 64}
@@ -30,19 +30,6 @@ def spec(task: str, kind: str = "text", *, extra: Sequence[str] = (), **input_ch
             "input": {**given, **input_changes},
         }
     )
-
-
-@dataclass(frozen=True)
-class Source:
-    """The fields of TextSource."""
-
-    text: str
-    offsets: Array
-    special: Array
-    words: Array
-    word_spans: Array
-    presplit: bool
-    first: int
 
 
 def pieces(text: str, size: int) -> tuple[list[tuple[int, int]], list[int], list[tuple[int, int]]]:
@@ -76,7 +63,7 @@ def text_windows(
         Example(
             inputs={"input_ids": np.arange(stop - start + 2)},
             length=stop - start + 2,
-            source=Source(
+            source=TextSource(
                 text,
                 np.array([(0, 0), *offsets[start:stop], (0, 0)], dtype=np.int64),
                 np.array([True, *[False] * (stop - start), True]),
