@@ -21,12 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the tiny configurations live with the tests
 
 import zoo  # noqa: E402
-from zoo import tasks as zoo_tasks  # noqa: E402
-
-LABELS = {
-    "token-classification": ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"],
-    "automatic-speech-recognition": ["<pad>", "<unk>", "|", *"abcdefgh"],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +38,10 @@ class Row:
 
 def export_one(family: str, task: str, folder: Path) -> Row:
     """Load a family at tiny size with random weights, export it, and return what the parity check found."""
-    from tests.tiny import settle, tiny
+    from tests.conformance.conftest import tiny_model
 
-    labels = LABELS.get(task, ["a", "b", "c"]) if zoo_tasks.get(task).needs_labels else None
     try:
-        model = settle(zoo.load(tiny(zoo.info(family)), task=task, labels=labels, weights=None, device="cpu", seed=0))
-        found = model.export(folder / f"{family}-{task}.bundle").card.parity
+        found = tiny_model(family, task).export(folder / f"{family}-{task}.bundle").card.parity
     except zoo.ZooError as error:
         return Row(family, task, failure=str(error).splitlines()[0])
     assert found is not None

@@ -12,6 +12,7 @@ import zoo
 from tests.conformance.conftest import tiny_model
 from zoo import exporting, parity
 from zoo.errors import BundleError, ConfigError, ParityError
+from zoo.tasks.base import NoOptions
 
 
 def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,7 +48,7 @@ def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, mo
 @pytest.mark.parametrize("name", ["wav2vec2-base", "hubert-base"])
 def test_group_norm_over_padding_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Upstream's own group norm mixes the padding into its statistics: put back, the gate must refuse it."""
-    from zoo.backends import transformers as backend
+    from zoo.backends.transformers import audio as backend
 
     def upstream(values: Any, lengths: Any, norm: Any) -> Any:
         return norm(values)
@@ -63,9 +64,9 @@ def test_group_norm_over_padding_is_caught(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["wav2vec2-base", "wav2vec2-large", "gpt2"])
 def test_a_padded_batch_answers_as_each_row_alone(name: str) -> None:
     model = tiny_model(name)
-    raws = parity.builtin_samples(model.spec)
-    alone = list(model.outcomes(raws, batch_size=1, on_error="raise"))
-    together = list(model.outcomes(raws, batch_size=len(raws), on_error="raise"))
+    raws = model.task.samples()
+    alone = list(model.outcomes(raws, NoOptions(), batch_size=1, on_error="raise"))
+    together = list(model.outcomes(raws, NoOptions(), batch_size=len(raws), on_error="raise"))
     for one, other in zip(alone, together, strict=True):
         for key, value in one.outputs[0].items():
             np.testing.assert_allclose(other.outputs[0][key], value, atol=1e-5)

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 import zoo
 from tests.conformance.conftest import tiny_model
 from tests.tiny import tiny
-from zoo import parity
 from zoo.errors import (
     BundleError,
     ConfigError,
@@ -89,7 +88,7 @@ def test_a_weights_file_is_taken_and_the_same_as_what_was_saved(tmp_path: Path) 
     model = tiny_model("resnet18")
     save_file(model.module.net.state_dict(), tmp_path / "net.safetensors")
     again = zoo.load(model.spec, weights=tmp_path / "net.safetensors", device="cpu")
-    image = parity.builtin_samples(model.spec)[0]
+    image = model.task.samples()[0]
     assert again.predict(image) == model.predict(image)
 
 
@@ -218,7 +217,7 @@ def test_predict_iter_is_lazy_over_an_endless_source() -> None:
 
 def test_a_bad_input_is_an_error_in_its_place_or_raises(tmp_path: Path) -> None:
     model = tiny_model("resnet18")
-    good = parity.builtin_samples(model.spec)[0]
+    good = model.task.samples()[0]
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     results = model.predict([good, tmp_path / "bad.jpg", good], on_error="return")
     assert isinstance(results[1], zoo.results.RowError)

@@ -14,8 +14,8 @@ from PIL import Image
 
 import zoo
 from tests.conformance.conftest import tiny_model
-from zoo import parity
 from zoo.errors import BundleError, ConfigError, DeviceError, MissingDependency
+from zoo.tasks.samples import samples_of
 
 _BLOCKED = """
 import json, sys
@@ -44,7 +44,7 @@ def run_blocked(bundle: Path, raws: list[str]) -> tuple[object, list[str]]:
 def files_of(spec: zoo.ModelSpec, folder: Path) -> list[str]:
     """The built-in samples as a user has them: text, image files, sound files."""
     paths = []
-    for index, raw in enumerate(parity.builtin_samples(spec)):
+    for index, raw in enumerate(samples_of(spec)):
         if spec.modality == "text":
             paths.append(raw)
         elif spec.modality == "vision":

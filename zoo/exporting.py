@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ def export(
     raws = list(samples) if samples is not None else None
     with bundle.writing(target) as folder:
         example = _example(reference)
-        outputs = write_graph(module, example, folder / bundle.GRAPH)
+        outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=reference.encoder.ragged)
         reference.encoder.save(folder)
         card = _card(reference, spec, example, outputs)
         bundle.write_card(folder, card)
@@ -59,8 +59,12 @@ def export(
     return load_bundle(target)
 
 
-def write_graph(module: ZooModule, example: dict[str, Array], path: Path) -> dict[str, Array]:
+def write_graph(
+    module: ZooModule, example: dict[str, Array], path: Path, *, ragged: Collection[str]
+) -> dict[str, Array]:
     """Export the module's forward to ONNX, batch and length dynamic. Returns the example's outputs.
+
+    ragged: names of the inputs whose second axis is of any length.
 
     example: a ragged batch, so that padding and its mask are part of what is traced: an exporter that sees no
     padding may drop the mask.
@@ -84,7 +88,7 @@ def write_graph(module: ZooModule, example: dict[str, Array], path: Path) -> dic
             tensors,
             input_names=names,
             output_names=list(outputs),
-            dynamic_shapes=(tuple(_dynamic(name, torch) for name in names),),
+            dynamic_shapes=(tuple(_dynamic(name in ragged, torch) for name in names),),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
@@ -120,16 +124,17 @@ def _flat(module: ZooModule, names: list[str]) -> torch.nn.Module:
     return Flat().eval()
 
 
-def _dynamic(name: str, torch: Any) -> dict[int, Any]:
+def _dynamic(ragged: bool, torch: Any) -> dict[int, Any]:
     axes = {0: torch.export.Dim.DYNAMIC}
-    if name != "pixel_values":
+    if ragged:
         axes[1] = torch.export.Dim.DYNAMIC
     return axes
 
 
 def _example(reference: Predictor) -> dict[str, Array]:
     """Built-in samples as one batch, whatever the user's are: they are ragged for certain."""
-    windows = [reference.task.encode(reference.encoder, raw)[0] for raw in parity.builtin_samples(reference.spec)]
+    options = reference.task.parse_options(reference.task.sample_options)
+    windows = [reference.task.encode(reference.encoder, raw, options)[0] for raw in reference.task.samples()]
     return reference.encoder.collate(windows)
 
 

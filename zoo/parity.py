@@ -16,10 +16,7 @@ import numpy as np
 from zoo.bundle import Parity
 from zoo.errors import ParityError
 from zoo.inference import RowOutcome
-from zoo.modalities.base import Array
 from zoo.predictor import Predictor
-from zoo.results import Classification, Transcript
-from zoo.spec import AudioInput, ImageInput, ModelSpec
 
 # Below this share of the outputs' scale, two different answers are a tie that rounding may break either way.
 _TIE = 1e-5
@@ -42,13 +39,16 @@ def compare(
     tolerance: allowed absolute difference of any output, times the larger of 1 and the outputs' largest value.
     Returns the figures; raises ParityError, with them as `report`, when outputs differ by more or a result differs.
     """
-    raws = list(samples) if samples is not None else builtin_samples(reference.spec)
-    truth = list(reference.outcomes(raws, batch_size=1, on_error="raise"))
+    raws = list(samples) if samples is not None else reference.task.samples()
+    options = reference.task.parse_options(reference.task.sample_options)
+    truth = list(reference.outcomes(raws, options, batch_size=1, on_error="raise"))
     sizes = tuple(sorted({1, min(2, len(raws)), len(raws)}))
     cases = [
-        _compare_row(reference, candidate, expected, got)
+        _compare_row(reference, candidate, expected, got, options)
         for size in sizes
-        for expected, got in zip(truth, candidate.outcomes(raws, batch_size=size, on_error="raise"), strict=True)
+        for expected, got in zip(
+            truth, candidate.outcomes(raws, options, batch_size=size, on_error="raise"), strict=True
+        )
     ]
     same = [case.same for case in cases] + _same_generation(reference, candidate, raws)
     scale = max(case.scale for case in cases)
@@ -78,7 +78,9 @@ def explain(report: Parity) -> str:
     )
 
 
-def _compare_row(reference: Predictor, candidate: Predictor, expected: RowOutcome, got: RowOutcome) -> _Case:
+def _compare_row(
+    reference: Predictor, candidate: Predictor, expected: RowOutcome, got: RowOutcome, options: Any
+) -> _Case:
     difference = scale = 0.0
     for ours, theirs in zip(got.outputs, expected.outputs, strict=True):
         for name, array in theirs.items():
@@ -91,20 +93,9 @@ def _compare_row(reference: Predictor, candidate: Predictor, expected: RowOutcom
                 scale = max(scale, float(np.abs(array).max(initial=0.0)))
             elif not np.array_equal(array, ours[name]):
                 difference = float("inf")
-    options = reference.task.parse_options({})
     decoded = [p.task.decode(row.outputs, row.windows, options) for p, row in ((reference, expected), (candidate, got))]
     tie = difference <= _TIE * max(1.0, scale)
-    return _Case(difference, scale, tie or _same_answer(*decoded))
-
-
-def _same_answer(a: Any, b: Any) -> bool:
-    if isinstance(a, Classification):
-        return bool(a.label == b.label)
-    if isinstance(a, Transcript):
-        return bool(a.text == b.text)
-    if isinstance(a, list):
-        return [(x.label, x.start, x.end) for x in a] == [(x.label, x.start, x.end) for x in b]
-    return True  # an array (an embedding, or a language model's logits): its difference is the comparison
+    return _Case(difference, scale, tie or reference.task.same(*decoded))
 
 
 def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[bool]:
@@ -114,47 +105,3 @@ def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[
     made = candidate.predict(list(raws), batch_size=len(raws), max_new_tokens=_GENERATED)
     together = [generation.tokens for generation in made]
     return [a == b for a, b in zip(alone, together, strict=True)]
-
-
-def builtin_samples(spec: ModelSpec) -> list[Any]:
-    """Raw inputs of ragged length for a model's modality, the same on every machine."""
-    rng = np.random.default_rng(0)
-    if isinstance(spec.input, ImageInput):
-        return [_image(rng, height, width) for height, width in ((180, 240), (97, 61), (256, 256), (40, 300))]
-    if isinstance(spec.input, AudioInput):
-        return [_sound(rng, spec.input.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
-    words = [
-        "The",
-        "quick",
-        "brown",
-        "fox",
-        "of",
-        "Zürich",
-        "met",
-        "3",
-        "engineers",
-        "from",
-        "New",
-        "York,",
-        "who",
-        "spoke",
-        "中文",
-        "and",
-        "drank",
-        "tea.",
-    ]
-    # Six tokens a word at the most (a byte each), so that a model without windows sees every sample whole.
-    length = min(spec.input.max_length // 10, 60)
-    return [" ".join(words[i % len(words)] for i in range(n)) for n in (3, 1, max(length // 2, 2), max(length, 3), 7)]
-
-
-def _image(rng: np.random.Generator, height: int, width: int) -> Array:
-    y, x = np.mgrid[0:height, 0:width]
-    smooth = np.stack([127 + 120 * np.sin(x / (9 + 7 * c) + y / (13 + 5 * c)) for c in range(3)], axis=-1)
-    return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
-
-
-def _sound(rng: np.random.Generator, rate: int, seconds: float) -> tuple[Array, int]:
-    t = np.arange(int(rate * seconds)) / rate
-    wave = 0.4 * np.sin(2 * np.pi * (180 + 400 * t) * t) * np.exp(-t) + rng.normal(0, 0.02, t.shape)
-    return wave.astype(np.float32), rate

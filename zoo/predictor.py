@@ -104,7 +104,7 @@ class Predictor(ABC):
         many = isinstance(inputs, list)
         outcomes = run_rows(
             inputs if many else [inputs],
-            prepare=lambda raw: task.encode(self.encoder, raw),
+            prepare=lambda raw: task.encode(self.encoder, raw, options),
             encoder=self.encoder,
             task=task,
             forward=self._embedder(pooling),
@@ -116,11 +116,13 @@ class Predictor(ABC):
             return vectors[0]
         return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
 
-    def outcomes(self, inputs: Iterable[Any], *, batch_size: BatchSize, on_error: OnError) -> Iterator[RowOutcome]:
-        """The network's outputs row by row, before decoding."""
+    def outcomes(
+        self, inputs: Iterable[Any], options: Any, *, batch_size: BatchSize, on_error: OnError
+    ) -> Iterator[RowOutcome]:
+        """The network's outputs row by row, before decoding. options: an instance of `self.task.options`."""
         return run_rows(
             inputs,
-            prepare=lambda raw: self.task.encode(self.encoder, raw),
+            prepare=lambda raw: self.task.encode(self.encoder, raw, options),
             encoder=self.encoder,
             task=self.task,
             forward=self.forward,
@@ -130,7 +132,7 @@ class Predictor(ABC):
         )
 
     def _decode(self, inputs: Iterable[Any], options: Any, batch_size: BatchSize, on_error: OnError) -> Iterator[Any]:
-        for outcome in self.outcomes(inputs, batch_size=batch_size, on_error=on_error):
+        for outcome in self.outcomes(inputs, options, batch_size=batch_size, on_error=on_error):
             yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)
 
     def _generate(
@@ -160,7 +162,7 @@ class Predictor(ABC):
 
     def _prompt(self, row: int, raw: Any, options: GenerateOptions, on_error: OnError) -> Any:
         try:
-            windows = self.task.encode(self.encoder, raw)
+            windows = self.task.encode(self.encoder, raw, options)
             longest = self._text_encoder.input.max_length
             if windows[0].length + options.max_new_tokens > longest:
                 raise InputError(

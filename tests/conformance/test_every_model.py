@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.conformance.conftest import rows_for, tiny_model, trainable
-from zoo import parity
+from tests.conformance.cases import CASES, trainable
+from tests.conformance.conftest import tiny_model
 
 
 def test_predicts_as_the_saved_and_loaded_model_does(name: str, tmp_path: Path) -> None:
     model = tiny_model(name)
-    raws = parity.builtin_samples(model.spec)
+    raws = model.task.samples()
     model.save(tmp_path / "saved")
     again = zoo.load(tmp_path / "saved", device="cpu")
     assert again.spec == model.spec
@@ -22,7 +22,7 @@ def test_predicts_as_the_saved_and_loaded_model_does(name: str, tmp_path: Path) 
         np.testing.assert_array_equal(again.embed(raws), model.embed(raws))
         assert model.embed(raws).shape == (len(raws), model.embed(raws[0]).shape[0])
     else:
-        options = {"max_new_tokens": 3} if model.task.name == "text-generation" else {}
+        options = CASES[model.task.name].options
         assert again.predict(raws, **options) == model.predict(raws, **options)
         assert len(model.predict(raws, **options)) == len(raws)
 
@@ -34,8 +34,11 @@ def test_takes_a_step_and_is_measured(name: str, tmp_path: Path) -> None:
         pytest.skip(f"{name} is for embedding only: it has no task to fine-tune")
     model = tiny_model(name, task)
     before = {key: value.clone() for key, value in model.module.net.state_dict().items()}
-    rows = rows_for(model.spec, task)
-    model.finetune(rows, val=None, max_steps=1, batch_size=3, learning_rate=1e-3, output_dir=tmp_path / "run")
+    case = CASES[task]
+    assert case.rows is not None
+    rows = case.rows(model.task)
+    step = {"max_steps": 1, "batch_size": 3, "learning_rate": 1e-3, "output_dir": tmp_path / "run", **case.step}
+    model.finetune(rows, val=None, **step)
     after = model.module.net.state_dict()
     assert any(not before[key].equal(after[key]) for key in before if key in after), "one step changed no weight"
     assert np.isfinite(model.history[-1]["train_loss"])

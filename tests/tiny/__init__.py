@@ -2,7 +2,7 @@
 
     tiny(catalog.info("bert-base-cased"))   # the same family, tasks and labels; 2 layers of width 32
 
-What makes a family small stands in `timm.yaml` and `transformers.yaml`, beside this file.
+What makes a family small stands beside this file, in a folder a backend, in any of its YAML files.
 """
 
 from __future__ import annotations
@@ -16,28 +16,6 @@ import numpy as np
 import zoo
 from zoo.inference import make_batch
 from zoo.spec import ModelSpec, load_yaml
-
-FAMILIES = (
-    "albert-base-v2",
-    "bert-base-cased",
-    "distilbert-base-uncased",
-    "gpt2",
-    "roberta-base",
-    "convnext-tiny",
-    "densenet121",
-    "efficientnet-lite0",
-    "inception-v3",
-    "inception-v4",
-    "mobilenetv3-large",
-    "resnet18",
-    "vgg11",
-    "vit-b-16",
-    "hubert-base",
-    "hubert-large",
-    "wav2vec2-base-960h",
-    "wav2vec2-large-xlsr-53",
-)
-"""One catalogue name of each family. A speech model is one with group norm, and one with layer norm."""
 
 
 def tiny(spec: ModelSpec) -> ModelSpec:
@@ -87,11 +65,26 @@ def size_of(spec: ModelSpec) -> str:
     name = spec.architecture.removeprefix("tf_").replace("resnext", "resnet")
     fitting = [key for key in _sizes(spec.backend) if name.startswith(key)]
     if not fitting:
-        raise LookupError(f"{spec.name}: no tiny size for {spec.architecture!r}; add one to {spec.backend}.yaml")
+        raise LookupError(f"{spec.name}: no tiny size for {spec.architecture!r}; add one to tests/tiny/{spec.backend}/")
     return max(fitting, key=len)
 
 
 @cache
 def _sizes(backend: str) -> dict[str, Any]:
-    path = Path(__file__).with_name(f"{backend}.yaml")
-    return dict(load_yaml(path.read_text(encoding="utf-8"), where=str(path)))
+    found: dict[str, Any] = {}
+    for path in sorted(Path(__file__).with_name(backend).glob("*.yaml")):
+        for key, size in load_yaml(path.read_text(encoding="utf-8"), where=str(path)).items():
+            assert key not in found, f"{path}: {key} is in another file too"
+            found[key] = size
+    return found
+
+
+def _one_of_each() -> tuple[str, ...]:
+    found: dict[str, str] = {}
+    for name in zoo.list_models():
+        found.setdefault(family(zoo.info(name)), name)
+    return tuple(sorted(found.values()))
+
+
+FAMILIES = _one_of_each()
+"""One catalogue name of each family: the first by name."""

@@ -147,7 +147,7 @@ def cached_stepper(module: ZooModule, device: torch.device | str) -> CachedStepp
 
 
 def _transformers_spec() -> Any:
-    return _backend("transformers_spec")
+    return _backend("transformers.spec")
 
 
 def _weights() -> Any:

@@ -41,6 +41,8 @@ class AudioEncoder(Encoder):
     Raises SpecError when max_seconds is too short for any model.
     """
 
+    ragged = frozenset({"input_values", "attention_mask"})
+
     def __init__(self, input: AudioInput) -> None:
         self.input = input
         self._longest = round(input.max_seconds * input.sampling_rate)

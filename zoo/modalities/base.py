@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +45,12 @@ class Example:
 
 
 class Encoder(ABC):
-    """A modality. Abstract or final: `TextEncoder`, `ImageEncoder`, `AudioEncoder`."""
+    """A modality. Abstract or final: `TextEncoder`, `ImageEncoder`, `AudioEncoder`.
+
+    ragged: names of the inputs whose second axis, behind the batch's, differs from batch to batch.
+    """
+
+    ragged: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def encode(self, raw: Any, *, overlap: float = 0.0) -> list[Example]:

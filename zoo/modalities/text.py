@@ -53,6 +53,8 @@ class TextEncoder(Encoder):
     Raises SpecError for a tokenizer that leaves no place for the text.
     """
 
+    ragged = frozenset({"input_ids", "attention_mask"})
+
     def __init__(
         self, input: TextInput, tokenizer: Tokenizer, *, pad_id: int | None = None, eos_id: int | None = None
     ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from zoo.errors import ConfigError, InputError, suggest
 from zoo.modalities.base import Array, Encoder, Example, pad
+from zoo.tasks.samples import samples_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,6 +63,7 @@ class Task(ABC):
     needs_labels: ClassVar[bool] = True
     overlap: ClassVar[float] = 0.0  # of neighbouring windows at prediction
     options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass: what predict() takes beside batch_size and on_error
+    sample_options: ClassVar[Mapping[str, Any]] = {}  # what predict() needs beside `samples`, in the parity check
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
@@ -97,6 +99,14 @@ class Task(ABC):
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Any:
         """The outputs of all windows of one row as one result. options: an instance of `self.options`."""
 
+    @abstractmethod
+    def same(self, a: Any, b: Any) -> bool:
+        """Whether two results are the same answer, whatever their scores: what the parity check counts."""
+
+    def samples(self) -> list[Any]:
+        """Raw inputs of ragged size, as predict() takes them, the same on every machine: what parity is checked on."""
+        return samples_of(self.spec)
+
     @classmethod
     def parse_options(cls, given: Mapping[str, Any]) -> Any:
         """predict()'s own options as the task's dataclass, or ConfigError that names the right one."""
@@ -125,8 +135,12 @@ class Task(ABC):
         """Outputs `[B, ...]` as one mapping a window. Tasks with a length axis cut the padding off."""
         return [{name: array[i] for name, array in outputs.items()} for i in range(len(examples))]
 
-    def encode(self, encoder: Encoder, raw: Any) -> list[Example]:
-        """The windows of one raw input, or InputError when it is longer than a task without windows allows."""
+    def encode(self, encoder: Encoder, raw: Any, options: Any = None) -> list[Example]:
+        """The windows of one raw input, or InputError when it is longer than a task without windows allows.
+
+        options: an instance of `self.options`, for a task whose windows depend on what predict() was asked; None
+        where nothing was asked.
+        """
         windows = encoder.encode(raw, overlap=self.overlap if self.windowed else 0.0)
         if len(windows) > 1 and not self.windowed:
             raise InputError(

@@ -61,6 +61,9 @@ class Classification(Task):
     def scorer(self) -> Scorer:
         return _Scorer(self.name, self.labels)
 
+    def same(self, a: Any, b: Any) -> bool:
+        return bool(a.label == b.label)
+
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Result:
         scores = _probabilities(outputs, windows)
         best = np.argsort(-scores, kind="stable")[: options.top_k]

@@ -60,6 +60,10 @@ class FeatureExtraction(Task):
     def scorer(self) -> Scorer:
         self._refuse()
 
+    def same(self, a: Any, b: Any) -> bool:
+        """Always: a result is an array (an embedding), and the difference of the outputs is the comparison."""
+        return True
+
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Array:
         vector = by_length([output["embedding"].astype(np.float32, copy=False) for output in outputs], windows)
         normalize = self.spec.embedding.normalize if options.normalize is None else options.normalize

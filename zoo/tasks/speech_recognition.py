@@ -115,6 +115,9 @@ class SpeechRecognition(Task):
             for logits, length in zip(outputs["logits"], outputs["lengths"], strict=True)
         ]
 
+    def same(self, a: Any, b: Any) -> bool:
+        return bool(a.text == b.text)
+
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Transcript:
         """The likeliest token of each frame, repeats and blanks left out; windows are joined by a space."""
         parts = [self._vocabulary.read(softmax(output["logits"].astype(np.float64))) for output in outputs]

@@ -45,8 +45,8 @@ class TextGeneration(Task):
     def labels_of(cls, targets: Iterable[Any]) -> tuple[str, ...]:
         return ()
 
-    def encode(self, encoder: Encoder, raw: Any) -> list[Example]:
-        windows = super().encode(encoder, raw)
+    def encode(self, encoder: Encoder, raw: Any, options: Any = None) -> list[Example]:
+        windows = super().encode(encoder, raw, options)
         if windows[0].length < 1:
             raise InputError("The prompt has no tokens. Give a text to continue.")
         return windows
@@ -76,6 +76,10 @@ class TextGeneration(Task):
             {"logits": unpadded(logits, example.length, left=self.left_padded)}
             for logits, example in zip(outputs["logits"], examples, strict=True)
         ]
+
+    def same(self, a: Any, b: Any) -> bool:
+        """Always: a result is an array (logits), and the difference of the outputs is the comparison."""
+        return True
 
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Array:
         """The logits of the token that would come next, float32 `[V]`; `generation.generate` makes a text of many."""

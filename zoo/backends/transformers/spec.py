@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from transformers.models.auto import modeling_auto
 
 from zoo import hub
-from zoo.backends.transformers import classes, essentials, make_config, quiet
+from zoo.backends.transformers.config import classes, essentials, make_config, quiet
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.spec import AudioInput, Embedding, ImageInput, InputSpec, Modality, ModelSpec, Pooling, TextInput, Weights

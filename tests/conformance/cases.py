@@ -1,0 +1,66 @@
+"""What the conformance tests give a task: labels of a head, labelled rows, options of predict(). One entry a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import zoo
+from zoo import tasks as zoo_tasks
+from zoo.tasks.base import Task
+from zoo.tasks.samples import samples_of
+
+Rows = Callable[[Task], list[Any]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """rows: six labelled rows, as finetune() takes them, of ragged length; None for a task without fine-tuning.
+
+    labels: of a head, in the order of the logits. options: of predict(). step: of finetune(), for the one step.
+    """
+
+    rows: Rows | None = None
+    labels: list[str] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    step: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _alternating(*targets: Any) -> Rows:
+    """The built-in samples of the modality, with these targets in turn."""
+
+    def rows(task: Task) -> list[Any]:
+        raws = samples_of(task.spec)
+        return [(raws[i % len(raws)], targets[i % len(targets)]) for i in range(6)]
+
+    return rows
+
+
+def _texts(task: Task) -> list[Any]:
+    return [{"text": text} for text in ("once upon a time", "the end", "a b c d e f g", "hello", "you and me", "x y")]
+
+
+def _tagged(task: Task) -> list[Any]:
+    words = ["Ada", "Lovelace", "wrote", "the", "first", "program"]
+    return [(words[:n], (["B-PER", "I-PER", "O", "O", "O", "O"])[:n]) for n in (6, 3, 2, 5, 4, 6)]
+
+
+CASES: dict[str, Case] = {
+    "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
+    "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
+    "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),
+    "token-classification": Case(_tagged, ["O", "B-PER", "I-PER"]),
+    "text-generation": Case(_texts, options={"max_new_tokens": 3}),
+    "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),
+    "feature-extraction": Case(),
+}
+
+
+def labels_for(task: str) -> list[str] | None:
+    return CASES[task].labels if zoo_tasks.get(task).needs_labels else None
+
+
+def trainable(spec: zoo.ModelSpec) -> str | None:
+    """The first task of a model that it can be fine-tuned for."""
+    return next((task for task in spec.tasks if CASES[task].rows is not None), None)

@@ -1,0 +1,103 @@
+"""A spec as a module, with upstream's own loader of weights."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from zoo.backends.module import ZooModule
+from zoo.backends.transformers.config import classes, make_config, quiet
+from zoo.backends.transformers.parts import head_of
+from zoo.backends.weights import check_fit
+from zoo.errors import SpecError
+from zoo.spec import ModelSpec
+
+# Where the module of a task is; of a modality for tasks that are not named. Imported when it is built.
+_MODULES = {
+    "text": "text:TextModule",
+    "audio": "audio:AudioModule",
+    "vision": "image:ImageModule",
+}
+# What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
+_OPTIONAL = ("pooler", "masked_spec_embed")
+
+
+def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
+    config = make_config(spec, task=task, labels=labels)
+    model = _class_of(spec, config, task)
+    with quiet():
+        if state is None:
+            net, fresh = model._from_config(config, dtype=torch.float32), True
+        else:
+            net, fresh = _load(model, config, state, spec)
+    module: ZooModule = _module_class(spec, task)(net, spec=spec, task=task)
+    module.fresh_head = fresh and bool(module.head)
+    return module
+
+
+def _module_class(spec: ModelSpec, task: str) -> Any:
+    module, name = _MODULES.get(task, _MODULES[spec.modality]).split(":")
+    return getattr(importlib.import_module(f"zoo.backends.transformers.{module}"), name)
+
+
+def _class_of(spec: ModelSpec, config: PreTrainedConfig, task: str) -> Any:
+    found = classes(config).get(task)
+    if found is None:
+        raise SpecError(
+            f"{spec.name} ({spec.architecture}) can't be built for {task!r}; "
+            f"it can be for: {', '.join(classes(config))}."
+        )
+    return found[0] if isinstance(found, (list, tuple)) else found
+
+
+def _load(model: Any, config: Any, state: Mapping[str, Tensor], spec: ModelSpec) -> tuple[Any, bool]:
+    """Upstream's own loader, which knows every architecture's prefixes and older names; its report is judged here."""
+    net, report = model.from_pretrained(
+        None,
+        config=config,
+        state_dict=dict(state),
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=torch.float32,
+    )
+    _own_memory(net, state)
+    head = head_of(net)
+    mismatched = {key: (came, wanted) for key, came, wanted in report["mismatched_keys"]}
+    differing = {key: shapes for key, shapes in mismatched.items() if not _within(key, head)}
+    absent = [key for key in report["missing_keys"] if not _within(key, head)]
+    missing = [key for key in absent if not set(_OPTIONAL) & set(key.split("."))]
+    extra = [key for key in report["unexpected_keys"] if _beyond(key, net)]
+    check_fit(f"{spec.name} ({spec.architecture})", missing=missing, differing=differing, extra=extra)
+    fresh = any(_within(key, (*head, f"{net.base_model_prefix}.pooler")) for key in report["missing_keys"])
+    return net, fresh or any(_within(key, head) for key in mismatched)
+
+
+def _within(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _beyond(key: str, net: Any) -> bool:
+    """Whether a key is of a layer that the network does not have: the checkpoint is of a deeper one."""
+    for path in (key, f"{net.base_model_prefix}.{key}", key.removeprefix(f"{net.base_model_prefix}.")):
+        for found in re.finditer(r"\.(\d+)\.", path):
+            try:
+                layers = net.get_submodule(path[: found.start()])
+            except AttributeError:
+                continue
+            if isinstance(layers, nn.ModuleList) and int(found.group(1)) >= len(layers):
+                return True
+    return False
+
+
+def _own_memory(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Parameters may come back as the very tensors given: training one model would then change another."""
+    given = {tensor.data_ptr() for tensor in state.values() if tensor.numel()}
+    for tensor in (*net.parameters(), *net.buffers()):
+        if tensor.data_ptr() in given:
+            tensor.data = tensor.data.clone()

@@ -1,0 +1,48 @@
+"""Text models that see a whole text at once, or every token those before it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, final
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
+from zoo.backends.transformers.config import is_causal
+from zoo.backends.transformers.parts import base_of, head_of
+from zoo.spec import ModelSpec
+
+
+@final
+class TextModule(ZooModule):
+    """Inputs: int64 `input_ids [B, T]` and `attention_mask [B, T]`, padded on either side."""
+
+    def __init__(self, net: PreTrainedModel, *, spec: ModelSpec, task: str) -> None:
+        super().__init__(net, spec=spec, task=task, head=head_of(net))
+        self.causal = is_causal(net.config)
+        self.positions = self.causal and "position_ids" in inspect.signature(base_of(net).forward).parameters
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        if self.task == "feature-extraction":
+            return {"embedding": self.embed(input_ids=input_ids, attention_mask=attention_mask)}
+        if self.task == "text-classification" and self.causal:
+            # Upstream looks for the last token by the padding's id, and refuses batches when there is none.
+            hidden = self._hidden(input_ids, attention_mask)
+            return {"logits": self.net.score(rows_at(hidden, last_position(attention_mask)))}  # type: ignore[operator]
+        return {"logits": self.net(**self._inputs(input_ids, attention_mask)).logits}
+
+    def pooled(self, pooling: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return pool(self._hidden(input_ids, attention_mask), attention_mask, pooling)
+
+    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden: Tensor = base_of(self.net)(**self._inputs(input_ids, attention_mask)).last_hidden_state
+        return hidden
+
+    def _inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self.causal:
+            inputs["use_cache"] = False
+        if self.positions:
+            inputs["position_ids"] = position_ids(attention_mask)
+        return inputs
