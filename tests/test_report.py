@@ -115,7 +115,11 @@ def test_to_dict_is_json(report: Report) -> None:
 
 def test_to_dict() -> None:
     plain = classified(2).to_dict()
-    assert set(plain["per_class"][0]) == {"label", "precision", "recall", "f1", "support"}
+    assert set(plain["per_class"][0]) == {"label", "precision", "recall", "f1", "support"} | {
+        "specificity",
+        "auroc",
+        "average_precision",
+    }
     assert plain["confusion"]["labels"] == ["label 0", "label 1"]
     assert np.sum(plain["confusion"]["matrix"]) == 500
     assert plain["averages"]["macro"]["f1"] == plain["metrics"]["f1_macro"]

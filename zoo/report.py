@@ -12,13 +12,24 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ClassScore:
-    """Precision, recall and F1 in [0, 1] of one class, or of an average; support: how many there truly are."""
+    """Precision, recall and F1 in [0, 1] of one class, or of an average; support: how many there truly are.
+
+    recall is also called sensitivity. specificity: the share of the other rows that were not given this label. auroc,
+    average_precision: of the class against the others, None where it can't be told, or was not counted.
+    """
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    specificity: float | None = None
+    auroc: float | None = None
+    average_precision: float | None = None
+
+    @property
+    def sensitivity(self) -> float:
+        return self.recall
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,11 +195,19 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, foot: Sequen
 
 
 def _score_table(scores: Sequence[ClassScore], report: Report) -> str:
-    def cells(score: ClassScore) -> tuple[str, ...]:
-        figures = (f"{value:.4f}" for value in (score.precision, score.recall, score.f1))
-        return score.label, *figures, f"{score.support:,}"
+    # Columns that no class has a figure for are left out.
+    shown = {
+        name: field
+        for name, field in (("specificity", "specificity"), ("AUROC", "auroc"), ("AP", "average_precision"))
+        if any(getattr(score, field) is not None for score in scores)
+    }
 
-    header = ("entity" if report.entities else "label", "precision", "recall", "F1", "support")
+    def cells(score: ClassScore) -> tuple[str, ...]:
+        extra = (getattr(score, field) for field in shown.values())
+        figures = (score.precision, score.recall, score.f1, *extra)
+        return score.label, *("" if value is None else f"{value:.4f}" for value in figures), f"{score.support:,}"
+
+    header = ("entity" if report.entities else "label", "precision", "recall", "F1", *shown, "support")
     return _table(header, [cells(score) for score in scores], foot=[cells(score) for score in report.averages.values()])
 
 

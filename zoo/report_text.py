@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 80
 _LABEL = 30
+_SHORT = 22  # beside four figures
 _CLASSES = 30
 _SKIPPED = 5
 
@@ -22,6 +23,7 @@ def text(report: Report) -> str:
     shown = report.entities or report.per_class
     if shown:
         blocks.append(_scores("entity" if report.entities else "label", shown, report))
+        blocks.append(_areas(shown))
     if report.confusion is not None:
         blocks.append(_confusion(report.confusion))
     if report.skipped:
@@ -54,6 +56,21 @@ def _scores(title: str, scores: Sequence[ClassScore], report: Report) -> str:
         field = "entities" if report.entities else "per_class"
         lines.append(f"  ... and {len(scores) - len(shown):,} more in report.{field}")
     return "\n".join([*lines, "", *(_line(score, width) for score in averages)]).rstrip()
+
+
+def _areas(scores: Sequence[ClassScore]) -> str:
+    """Each class against the others, where that was measured. What is no number is a dash."""
+    shown = [score for score in scores[:_CLASSES] if score.auroc is not None]
+    if not shown:
+        return ""
+    width = max(5, *(len(fit(score.label, _SHORT)) for score in shown))
+    lines = [f"  {'label':<{width}}  sensitivity  specificity     auroc  average precision"]
+    for score in shown:
+        figures = (score.recall, score.specificity, score.auroc, score.average_precision)
+        texts = [f"{value:.4f}" if value is not None else "-" for value in figures]
+        line = "".join(f"{text:>{column}}" for text, column in zip(texts, (13, 13, 10, 19), strict=True))
+        lines.append(f"  {fit(score.label, width):<{width}}{line}")
+    return "\n".join(lines)
 
 
 def _line(score: ClassScore, width: int) -> str:

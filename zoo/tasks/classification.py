@@ -15,6 +15,7 @@ from zoo.results import Classification as Result
 from zoo.results import LabelScore
 from zoo.tasks.arrays import by_length, softmax
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
+from zoo.tasks.curves import ScoreKeeper, mean_areas
 from zoo.tasks.labels import index_of, label_text, ordered
 from zoo.tasks.losses import cross_entropy, label_weight
 from zoo.tasks.metrics import LabelCounter
@@ -100,11 +101,15 @@ class AudioClassification(Classification):
 
 @final
 class _Scorer(Scorer):
-    """accuracy, precision, recall and F1; top5_accuracy when there are more than five labels."""
+    """accuracy, precision, recall and F1; top5_accuracy when there are more than five labels.
+
+    Up to a hundred labels also the areas under the curves of each label against the others, and their means.
+    """
 
     def __init__(self, task: str, labels: tuple[str, ...]) -> None:
         self._task = task
         self._counter = LabelCounter(labels)
+        self._keeper = ScoreKeeper(labels)
         self._rows = 0
         self._top5 = 0
 
@@ -113,20 +118,23 @@ class _Scorer(Scorer):
         true = int(windows[0].targets["label"])
         order = np.argsort(-scores, kind="stable")
         self._counter.update(np.array([true]), order[:1])
+        self._keeper.update(scores, np.arange(len(scores)) == true)
         self._top5 += bool((order[:5] == true).any())
         self._rows += 1
 
     def compute(self) -> Report:
         averages = self._counter.averages()
-        metrics = {"accuracy": self._counter.accuracy}
+        per_class = self._keeper.add_to(self._counter.scores())
+        metrics = {"accuracy": self._counter.accuracy, "balanced_accuracy": self._counter.balanced_accuracy}
         if len(self._counter.labels) > 5:
             metrics["top5_accuracy"] = self._top5 / self._rows if self._rows else 0.0
         for measure in ("f1", "precision", "recall"):
             metrics.update({f"{measure}_{name}": getattr(score, measure) for name, score in averages.items()})
+        metrics.update(mean_areas(per_class))
         return Report(
             task=self._task,
             metrics=metrics,
-            per_class=self._counter.scores(),
+            per_class=per_class,
             averages=averages,
             confusion=self._counter.confusion(),
             rows=self._rows,

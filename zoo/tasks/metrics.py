@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -49,9 +50,16 @@ class LabelCounter:
     def accuracy(self) -> float:
         return _ratio(int(self._right.sum()), int(self._true.sum()))
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the labels that the data has: scikit-learn's `balanced_accuracy_score`."""
+        recalls = [_ratio(count.right, count.true) for count in self._counts() if count.true]
+        return sum(recalls) / len(recalls) if recalls else 0.0
+
     def scores(self) -> tuple[ClassScore, ...]:
-        """Every label, in order."""
-        return tuple(map(_score, self._counts()))
+        """Every label, in order, with its specificity."""
+        total = int(self._true.sum())
+        return tuple(replace(_score(count), specificity=_specificity(count, total)) for count in self._counts())
 
     def averages(self) -> dict[str, ClassScore]:
         """Over the labels that occur, in the data or in the answers."""
@@ -122,6 +130,12 @@ class EditCounter:
 def _score(count: _Count) -> ClassScore:
     label, right, answered, true = count
     return ClassScore(label, _ratio(right, answered), _ratio(right, true), _ratio(2 * right, answered + true), true)
+
+
+def _specificity(count: _Count, total: int) -> float | None:
+    """Of the rows that are not of the class, the share that was not given it; None where all are of it."""
+    others = total - count.true
+    return 1 - (count.answered - count.right) / others if others else None
 
 
 def _averages(counts: Sequence[_Count]) -> dict[str, ClassScore]:
