@@ -63,6 +63,8 @@ _AUTO = {
     ("image", True): Limits(128),
     ("audio", False): Limits(1),
     ("audio", True): Limits(64, 64 * 16_000 * 10),
+    ("mel", False): Limits(1),
+    ("mel", True): Limits(32),
 }
 
 

@@ -64,7 +64,22 @@ class AudioInput(Frozen):
     max_seconds: float = Field(default=30.0, gt=0, description="Longer recordings are cut into windows of this length.")
 
 
-InputSpec = Annotated[TextInput | ImageInput | AudioInput, Field(discriminator="kind")]
+class MelInput(Frozen):
+    """Sound as a log-mel spectrogram of fixed length, a frame every 10 ms: float32 `input_features`.
+
+    "whisper": `[bins, frames]`, as WhisperFeatureExtractor. "kaldi": `[frames, bins]`, as ASTFeatureExtractor.
+    """
+
+    kind: Literal["mel"] = "mel"
+    sampling_rate: int = Field(ge=8000, description="Hz.")
+    layout: Literal["whisper", "kaldi"]
+    bins: int = Field(gt=0, description="Mel filters.")
+    frames: int = Field(ge=10, description="What the model sees at once; longer recordings are cut into windows.")
+    mean: float = Field(default=0.0, description='Of "kaldi" features: (x - mean) / (2 std).')
+    std: float = Field(default=0.5, gt=0)
+
+
+InputSpec = Annotated[TextInput | ImageInput | AudioInput | MelInput, Field(discriminator="kind")]
 
 
 class Weights(Frozen):
@@ -118,9 +133,10 @@ class ModelSpec(Frozen):
 
     @model_validator(mode="after")
     def _input_fits(self) -> ModelSpec:
-        expected = {"text": "text", "vision": "image", "audio": "audio"}[self.modality]
-        if self.input.kind != expected:
-            raise ValueError(f"modality {self.modality!r} takes input of kind {expected!r}, not {self.input.kind!r}")
+        allowed = {"text": ("text",), "vision": ("image",), "audio": ("audio", "mel")}[self.modality]
+        if self.input.kind not in allowed:
+            kinds = " or ".join(map(repr, allowed))
+            raise ValueError(f"modality {self.modality!r} takes input of kind {kinds}, not {self.input.kind!r}")
         return self
 
     @classmethod
@@ -202,7 +218,7 @@ def _fault(model: type[BaseModel], item: Any) -> str:
 
 def _keys(model: type[BaseModel]) -> list[str]:
     nested: list[type[BaseModel]] = (
-        [TextInput, ImageInput, AudioInput, Weights, Embedding] if model is ModelSpec else []
+        [TextInput, ImageInput, AudioInput, MelInput, Weights, Embedding] if model is ModelSpec else []
     )
     return [*model.model_fields, *(key for part in nested for key in part.model_fields)]
 

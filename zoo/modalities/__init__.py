@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import SpecError
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.spec import ImageInput, ModelSpec, TextInput
+from zoo.spec import ImageInput, MelInput, ModelSpec, TextInput
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,6 +32,10 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
         from zoo.modalities.image import ImageEncoder
 
         return ImageEncoder(spec.input)
+    if isinstance(spec.input, MelInput):
+        from zoo.modalities.spectrogram import MelEncoder
+
+        return MelEncoder(spec.input)
     from zoo.modalities.audio import AudioEncoder
 
     return AudioEncoder(spec.input)

@@ -59,8 +59,9 @@ class AudioEncoder(Encoder):
         Raises InputError for what is none of these, can't be decoded, is not finite, shorter than MIN_SECONDS or
         longer than recordings.MAX_HOURS.
         """
-        wave = self._wave(raw)
-        size, starts = _windows(len(wave), self._longest, overlap)
+        wave = read_wave(raw, self.input.sampling_rate, self._shortest)
+        wave = _normalized(wave) if self.input.normalize else wave
+        size, starts = windows_of(len(wave), self._longest, overlap)
         return [
             self._window(wave[start : start + size], AudioSource(len(wave), self.input.sampling_rate, start), i, starts)
             for i, start in enumerate(starts)
@@ -82,22 +83,26 @@ class AudioEncoder(Encoder):
     def save(self, folder: Path) -> None:
         """Nothing: `spec.input` says it all."""
 
-    def _wave(self, raw: Any) -> Array:
-        """The whole recording: float32 `[S]` at the model's rate, normalised if the spec says so."""
-        wave = _resample(recordings.read(raw, self.input.sampling_rate), self.input.sampling_rate)
-        if len(wave) < self._shortest:
-            raise InputError(
-                f"{recordings.describe(raw)} is {len(wave) / self.input.sampling_rate * 1000:.1f} ms long"
-                f"{': it is empty' if not len(wave) else ''}. At least {MIN_SECONDS * 1000:g} ms are needed."
-            )
-        return _normalized(wave) if self.input.normalize else wave
-
     def _window(self, wave: Array, source: AudioSource, index: int, starts: Sequence[int]) -> Example:
         inputs = {"input_values": np.ascontiguousarray(wave), "attention_mask": np.ones(len(wave), dtype=np.int64)}
         return Example(inputs, len(wave), source, window=index, windows=len(starts))
 
 
-def _windows(total: int, longest: int, overlap: float) -> tuple[int, list[int]]:
+def read_wave(raw: Any, rate: int, shortest: int) -> Array:
+    """A whole recording in any form: float32 `[S]`, mono, at `rate` Hz, in [-1, 1].
+
+    Raises InputError for one of fewer than `shortest` samples, and as `recordings.read` does.
+    """
+    wave = _resample(recordings.read(raw, rate), rate)
+    if len(wave) < shortest:
+        raise InputError(
+            f"{recordings.describe(raw)} is {len(wave) / rate * 1000:.1f} ms long"
+            f"{': it is empty' if not len(wave) else ''}. At least {MIN_SECONDS * 1000:g} ms are needed."
+        )
+    return wave
+
+
+def windows_of(total: int, longest: int, overlap: float) -> tuple[int, list[int]]:
     """The size of the windows and where they begin: as few as `longest` allows, all of one size."""
     count = len(window_starts(total, longest, overlap))
     if count == 1:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zoo.modalities.base import Array
-from zoo.spec import AudioInput, ImageInput, ModelSpec
+from zoo.spec import AudioInput, ImageInput, MelInput, ModelSpec
 
 
 def samples_of(spec: ModelSpec) -> list[Any]:
@@ -15,7 +15,7 @@ def samples_of(spec: ModelSpec) -> list[Any]:
     rng = np.random.default_rng(0)
     if isinstance(spec.input, ImageInput):
         return [_image(rng, height, width) for height, width in ((180, 240), (97, 61), (256, 256), (40, 300))]
-    if isinstance(spec.input, AudioInput):
+    if isinstance(spec.input, (AudioInput, MelInput)):
         return [_sound(rng, spec.input.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
     words = [
         "The",

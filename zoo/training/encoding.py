@@ -13,7 +13,7 @@ import numpy as np
 
 from zoo.errors import DataError
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.spec import AudioInput
+from zoo.spec import AudioInput, MelInput
 from zoo.tasks.base import Task
 from zoo.training.data.rows import Rows
 
@@ -76,7 +76,11 @@ class MediaItems(Items):
         self._encoder = encoder
         self._task = task
         self._augment = augment
-        lengths = _durations(rows, encoder, task, on_bad) if task.spec.input.kind == "audio" else [1] * len(rows)
+        lengths = (
+            _durations(rows, encoder, task, on_bad)
+            if isinstance(task.spec.input, AudioInput | MelInput)
+            else [1] * len(rows)
+        )
         self.rows = np.array([i for i, length in enumerate(lengths) if length is not None], dtype=np.int64)
         self.lengths = np.array([length for length in lengths if length is not None], dtype=np.int64)
 
@@ -105,7 +109,7 @@ def _durations(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> list[
     A task's own `check` (of speech and its transcript) runs here, before a minute is spent on training.
     """
     spec = task.spec.input
-    assert isinstance(spec, AudioInput)
+    assert isinstance(spec, AudioInput | MelInput)
     seconds: Callable[[Any], float] = getattr(encoder, "seconds")  # noqa: B009
     check: Callable[[int, Any], None] | None = getattr(task, "check", None)
 

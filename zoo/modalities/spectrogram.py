@@ -1,0 +1,119 @@
+"""Sound as a log-mel spectrogram of a fixed length: what Whisper and the Audio Spectrogram Transformer see."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from zoo.modalities import recordings
+from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
+from zoo.modalities.base import Array, Encoder, Example
+from zoo.modalities.mel import hann, mel_filters, power_frames
+from zoo.spec import MelInput
+
+_FLOOR = 1e-10
+# float32's epsilon, below which Kaldi lets no energy fall.
+_KALDI_FLOOR = float(np.finfo(np.float32).eps)
+
+
+@final
+class MelEncoder(Encoder):
+    """Sound as float32 `input_features`, of one shape whatever the recording's length; no mask.
+
+    layout "whisper": `[bins, frames]`; log10 of the power, at most 8 below the loudest, as transformers'
+    WhisperFeatureExtractor. layout "kaldi": `[frames, bins]`; Kaldi's fbank, then (x - mean) / (2 std), as
+    ASTFeatureExtractor. A shorter recording is padded with silence ("whisper") or with zeros before the
+    normalisation ("kaldi"), a longer one is cut into windows of equal length.
+    """
+
+    def __init__(self, input: MelInput) -> None:
+        self.input = input
+        self._longest = samples_seen(input)
+        self._shortest = math.ceil(MIN_SECONDS * input.sampling_rate)
+
+    def encode(self, raw: Any, *, overlap: float = 0.0) -> list[Example]:
+        """One recording as windows. raw and errors: as of `AudioEncoder.encode`."""
+        rate = self.input.sampling_rate
+        wave = read_wave(raw, rate, self._shortest)
+        size, starts = windows_of(len(wave), self._longest, overlap)
+        return [
+            Example(
+                {"input_features": self.features(wave[start : start + size])},
+                min(size, len(wave) - start),
+                AudioSource(len(wave), rate, start),
+                window=index,
+                windows=len(starts),
+            )
+            for index, start in enumerate(starts)
+        ]
+
+    def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
+        """float32 `input_features [B, ...]`."""
+        return {"input_features": np.stack([example.inputs["input_features"] for example in examples])}
+
+    def features(self, wave: Array) -> Array:
+        """wave: float32 `[S]` in [-1, 1] at the model's rate, no longer than one window."""
+        make = whisper_features if self.input.layout == "whisper" else kaldi_features
+        return make(wave, self.input)
+
+    def seconds(self, raw: Any) -> float:
+        """How long a recording is, from its header alone where it has one. Raises InputError as `encode` does."""
+        return recordings.seconds(raw, self.input.sampling_rate)
+
+    def describe(self, raw: Any) -> str:
+        return recordings.describe(raw)
+
+    def save(self, folder: Path) -> None:
+        """Nothing: `spec.input` says it all."""
+
+
+def samples_seen(input: MelInput) -> int:
+    """The longest window, in samples: 30 s of Whisper's 3,000 frames, 10.255 s of AST's 1,024."""
+    hop = _hop(input)
+    return input.frames * hop if input.layout == "whisper" else (input.frames - 1) * hop + _width(input)
+
+
+def whisper_features(wave: Array, input: MelInput) -> Array:
+    """float32 `[bins, frames]`. Frames of pure padding are not computed: they have the floor's value."""
+    width, hop, rate = _width(input), _hop(input), input.sampling_rate
+    heard = min(input.frames, math.ceil((len(wave) + width) / hop))
+    sound = np.zeros(heard * hop)
+    sound[: len(wave)] = wave[: heard * hop]
+    power = power_frames(sound, hann(width), hop)[:-1]
+    filters = mel_filters(
+        width // 2 + 1, input.bins, rate=rate, low=0.0, high=rate / 2, scale="slaney", slaney_norm=True
+    )
+    levels = np.full((input.bins, input.frames), math.log10(_FLOOR))
+    levels[:, :heard] = np.log10(np.maximum(power @ filters, _FLOOR)).T
+    return np.asarray((np.maximum(levels, levels.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
+
+
+def kaldi_features(wave: Array, input: MelInput) -> Array:
+    """float32 `[frames, bins]`."""
+    width, rate = _width(input), input.sampling_rate
+    size = 1 << (width - 1).bit_length()
+    power = power_frames(
+        wave,
+        hann(width, periodic=False),
+        _hop(input),
+        size=size,
+        center=False,
+        preemphasis=0.97,
+        remove_mean=True,
+    )[: input.frames]
+    filters = mel_filters(size // 2 + 1, input.bins, rate=rate, low=20.0, high=rate / 2, scale="kaldi", in_mels=True)
+    out = np.zeros((input.frames, input.bins))
+    out[: len(power)] = np.log(np.maximum(power @ filters, _KALDI_FLOOR))
+    return np.asarray((out - input.mean) / (2.0 * input.std), dtype=np.float32)
+
+
+def _hop(input: MelInput) -> int:
+    return input.sampling_rate // 100
+
+
+def _width(input: MelInput) -> int:
+    return input.sampling_rate // 40
