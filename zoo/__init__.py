@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zoo.report import Report
     from zoo.spec import ModelSpec
     from zoo.training.config import TrainConfig
+    from zoo.training.lint import lint
 
 __version__ = "0.1.0"
 
@@ -23,6 +24,7 @@ _DOOR = {
     "Report": "zoo.report",
     "TrainConfig": "zoo.training.config",
     "info": "zoo.catalog",
+    "lint": "zoo.training.lint",
     "list_models": "zoo.catalog",
     "load": "zoo.model",
     "verify": "zoo.bundle",
@@ -30,7 +32,8 @@ _DOOR = {
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
-    "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "info", "list_models", "load", "runtime", "verify",
+    "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "info", "lint", "list_models", "load", "runtime",
+    "verify",
 ]  # fmt: skip
 
 

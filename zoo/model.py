@@ -100,6 +100,8 @@ class Model(Predictor):
         found = tuple(labels) if labels is not None else self._labels_for(dataset.task, train_rows)
         data.check(dataset.task, train_rows, val_rows, found)
         self._rebuild(dataset.task, found, chosen.seed)
+        if chosen.lint:
+            training.lint_before(self.task, self.encoder, train_rows, val_rows, chosen)
         self.history = tuple(training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen))
         self.module.eval()
         self._meant = True

@@ -24,6 +24,7 @@ for command in (
     predicting.predict,
     learning.finetune,
     learning.evaluate,
+    learning.lint,
     bundles.export,
     bundles.verify,
     checking.doctor,

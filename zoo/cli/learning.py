@@ -65,6 +65,28 @@ def finetune(
         typer.echo(_outcome(loaded, output))
 
 
+@readable
+def lint(
+    data: Data,
+    val: Annotated[str, typer.Option(help="Validation data, a fraction to hold out, or 'none'.")] = "none",
+    model: Annotated[str | None, typer.Option(help="Measure lengths, rates and sizes against this model.")] = None,
+    columns: Columns = None,
+    task: TaskOption = None,
+    labels: Labels = None,
+    tokenizer: Tokenizer = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for the known faults of labelled data; exits with 1 when training on it can't be right."""
+    from zoo.training.lint import lint as look
+
+    renamed = pairs(columns, "--columns")
+    loaded = load_model(model, task=task, tokenizer=tokenizer) if model is not None else None
+    report = look(data, _val(val), task=task, model=loaded, columns=renamed, labels=names(labels, "--labels") or ())
+    emit(report) if as_json else typer.echo(str(report))
+    if not report.ok:
+        raise typer.Exit(1)
+
+
 def _val(text: str) -> Any:
     if text.lower() == "none":
         return None

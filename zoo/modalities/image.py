@@ -73,6 +73,15 @@ class ImageEncoder(Encoder):
         """Nothing: `spec.input` says it all."""
 
 
+def header(raw: Any) -> tuple[int, int]:
+    """(width, height) of an image in any form that `encode` takes, from its header alone where it has one.
+
+    Raises InputError for what can't be opened. A file that is damaged further on shows only in decoding.
+    """
+    with _opened(raw) as image:
+        return image.size
+
+
 def _name(raw: Any) -> str:
     if isinstance(raw, (str, os.PathLike)):
         return path_name(raw)

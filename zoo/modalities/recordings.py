@@ -45,12 +45,17 @@ def read(raw: Any, rate: int) -> Sound:
 
 def seconds(raw: Any, rate: int) -> float:
     """How long a recording is, from its header alone where it has one. Arguments and errors as of `read`."""
+    return facts(raw, rate)[1]
+
+
+def facts(raw: Any, rate: int) -> tuple[int, float]:
+    """(Hz, seconds) of a recording as it is stored. Arguments and errors as of `read`."""
     inner = _unwrapped(raw)
     if not _is_file(inner):
         sound = _from_array(inner, rate)
-        return len(sound.wave) / sound.rate
+        return sound.rate, len(sound.wave) / sound.rate
     with _opened(inner) as file:
-        return float(file.frames / file.samplerate)
+        return int(file.samplerate), float(file.frames / file.samplerate)
 
 
 def describe(raw: Any) -> str:

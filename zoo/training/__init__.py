@@ -9,10 +9,11 @@ from zoo.training.config import TrainConfig
 if TYPE_CHECKING:
     from zoo.training.engine import train
     from zoo.training.evaluation import evaluate
+    from zoo.training.lint import lint_before
 
-__all__ = ["TrainConfig", "evaluate", "train"]
+__all__ = ["TrainConfig", "evaluate", "lint_before", "train"]
 
-_HOMES = {"train": "zoo.training.engine", "evaluate": "zoo.training.evaluation"}
+_HOMES = {"train": "zoo.training.engine", "evaluate": "zoo.training.evaluation", "lint_before": "zoo.training.lint"}
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,10 @@ class TrainConfig(Frozen):
         description="Processes that decode images and sound; 0 decodes in this one. 'auto': 0 on the CPU, up to 8 for "
         "a GPU.",
     )
+    lint: bool = Field(
+        default=True,
+        description="Look for the known faults of data first (`zoo.lint`), and show what is found on standard error.",
+    )
     output_dir: Path | None = Field(
         default=None, description="Where checkpoints and logs go; None writes none, and an interrupted run is lost."
     )

@@ -28,7 +28,7 @@ Weights = dict[str, Tensor]
 
 # They change where a run is written or shown, or when it ends, and not which way it takes.
 _FREE = {"output_dir", "resume", "log", "progress", "experiment", "num_workers", "checkpoint_steps", "early_stop",
-         "on_error", "precision", "tf32"}  # fmt: skip
+         "on_error", "lint", "precision", "tf32"}  # fmt: skip
 
 
 @final
