@@ -51,9 +51,19 @@ def panels(report: Report) -> list[tuple[str, Panel]]:
     return found or [("Metrics", lambda axes: _draw_metrics(axes, report.metrics))]
 
 
+def drawn(report: Report) -> dict[str, bytes]:
+    """Every panel as a PNG of its own, by its title."""
+    found = {}
+    for title, panel in panels(report):
+        buffer = io.BytesIO()
+        _figure([panel]).savefig(buffer, format="png", bbox_inches="tight")
+        found[title] = buffer.getvalue()
+    return found
+
+
 def html(report: Report) -> str:
     """The whole page; plots are inside it as PNG."""
-    figures = "".join(_embedded(title, panel) for title, panel in panels(report))
+    figures = "".join(_embedded(title, data) for title, data in drawn(report).items())
     scores = report.entities or report.per_class
     sections = [
         _section("Metrics", _table(("metric", "value"), [(k, number(v)) for k, v in report.metrics.items()])),
@@ -174,10 +184,8 @@ def _plain(label: str) -> str:
     return fit(label, 18).replace("$", r"\$")
 
 
-def _embedded(title: str, panel: Panel) -> str:
-    buffer = io.BytesIO()
-    _figure([panel]).savefig(buffer, format="png", bbox_inches="tight")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+def _embedded(title: str, png: bytes) -> str:
+    data = base64.b64encode(png).decode("ascii")
     return f'<figure><figcaption>{title}</figcaption><img alt="{title}" src="data:image/png;base64,{data}"></figure>'
 
 

@@ -102,8 +102,10 @@ class TrainConfig(Frozen):
         default=False,
         description="Go on from the newest intact checkpoint in output_dir; start afresh when there is none.",
     )
-    log: tuple[Literal["tensorboard"], ...] = Field(
-        default=(), description="Trackers to log to, in output_dir: 'tensorboard'."
+    log: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(
+        default=(),
+        description="Trackers to log to: 'tensorboard', 'wandb', 'mlflow'. What they keep on this machine is in "
+        "output_dir.",
     )
     progress: bool = Field(
         default=True, description="Show a live bar on a terminal, and plain lines elsewhere, on standard error."

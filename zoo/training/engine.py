@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import Any, NoReturn, final
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError, DataError, TrainingError, TrainingInterrupted
 from zoo.modalities.base import Encoder
+from zoo.report import Report
 from zoo.tasks.base import Task
 from zoo.training import batching, encoding, evaluation, optim
 from zoo.training.augment import make_augment
@@ -25,10 +27,11 @@ from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import loss_options
 from zoo.training.machine import Machine, running
-from zoo.training.progress import Display, Silent, Trackers, display
+from zoo.training.progress import Display, Silent, display
 from zoo.training.saving import Identity, Saver
 from zoo.training.state import RunState
 from zoo.training.stepping import Parts, Stepper
+from zoo.training.trackers import Trackers, check_installed
 from zoo.training.watch import StepLoss, StepNote, Watch
 
 log = logging.getLogger("zoo.training")
@@ -63,6 +66,7 @@ def train(
     for a checkpoint of another run; TrainingInterrupted after SIGINT or SIGTERM, once the checkpoint is written.
     """
     _check(train, val, config)
+    check_installed(config.log)
     with optim.trainable(module, config), running(module, config) as machine:
         run = Run(machine, module, task, encoder, train, val, config)
         run.on_epoch, run.on_step = on_epoch, on_step
@@ -111,6 +115,9 @@ class Run:
         self._prepare_data()
         self._prepare_optimiser()
         self._best: dict[str, Tensor] | None = None
+        # Of the last epoch, and of the best one once that has been judged.
+        self._found: Report | None = None
+        self._report: Report | None = None
         self._begun = time.perf_counter()
         self._stop = False
 
@@ -162,12 +169,15 @@ class Run:
                 raise
             self._restore_best()
             self._report_skipped()
+            if self._report is not None:
+                self.trackers.report(replace(self._report, history=tuple(self.state.history)), self.state.step)
         return self.state.history
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
         on = bool(self.config.log)
-        trackers = Trackers(self.machine.accelerator, self.config.experiment, self.config.model_dump(), on=on)
+        options, folder = self.config.model_dump(), self.config.output_dir
+        trackers = Trackers(self.machine.accelerator, self.config.experiment, options, folder, on=on)
         with ExitStack() as stack:
             stack.callback(self.loader.close)
             stack.callback(trackers.close)
@@ -240,6 +250,7 @@ class Run:
         record["train_loss"] = state.loss / state.weight if state.weight else float("nan")
         if self.val is not None:
             found = self._validate(self.val)
+            self._found = found.report
             record["val_loss"] = found.loss
             record.update(found.report.metrics)
             for text in found.report.skipped:
@@ -271,7 +282,9 @@ class Run:
     def _close_epoch(self, record: dict[str, Any]) -> None:
         state, metric = self.state, self.task.metric if self.val is not None else None
         state.history.append(record)
+        self._report = self._report or self._found
         if metric is not None and state.judge(record[metric], higher=self.task.higher_is_better):
+            self._report = self._found
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
         state.close_epoch()
         patience = self.config.early_stop

@@ -1,4 +1,4 @@
-"""How a run shows itself: a live bar on a terminal, plain lines elsewhere, and the trackers."""
+"""How a run shows itself: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -160,36 +160,6 @@ def display(on: bool) -> Display:
     if not on:
         return Silent()
     return Bar() if sys.stderr.isatty() else Lines()
-
-
-@final
-class Trackers:
-    """accelerate's trackers: the loss and the rate of every tenth step, and each epoch's record."""
-
-    _EVERY = 10
-
-    def __init__(self, accelerator: Any, name: str, options: Mapping[str, Any], *, on: bool) -> None:
-        self._accelerator = accelerator
-        self._on = on
-        if on:
-            # What a tracker can't hold as a number or a text is shown as it prints.
-            plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in options.items()}
-            accelerator.init_trackers(name, config=plain)
-
-    def step(self, seen: StepLoss) -> None:
-        if self._on and seen.note.step % self._EVERY == 0:
-            self._accelerator.log({"train/loss": seen.mean, "train/learning_rate": seen.note.rate}, step=seen.note.step)
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        if self._on:
-            values = {f"epoch/{name}": value for name, value in record.items() if name != "step"}
-            self._accelerator.log(values, step=record["step"])
-
-    def close(self) -> None:
-        if self._on:
-            # Not end_training(), which would also end the group of processes.
-            for tracker in self._accelerator.trackers:
-                tracker.finish()
 
 
 def _summary(record: Mapping[str, Any], epochs: int, metric: str | None) -> str:
