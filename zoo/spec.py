@@ -36,11 +36,12 @@ class Frozen(BaseModel):
 
 
 class TextInput(Frozen):
-    """Text: int64 `input_ids` and `attention_mask`, both `[T]`, T <= max_length tokens."""
+    """Text: int64 `input_ids` and `attention_mask`, both `[T]`, T <= max_length tokens; `token_type_ids` if it has."""
 
     kind: Literal["text"] = "text"
     max_length: int = Field(gt=0, description="Tokens the model can see at once, special tokens included.")
     padding_side: Literal["right", "left"] = "right"
+    token_types: bool = Field(default=False, description="Also `token_type_ids`: 1 for the second text of a pair.")
 
 
 class ImageInput(Frozen):

@@ -38,7 +38,7 @@ def test_a_classifier_of_text(tmp_path: Path) -> None:
     spec, module = load(tmp_path)
     assert spec.tasks == ("text-classification", "token-classification", "feature-extraction")
     assert spec.labels == ("no", "maybe", "yes")
-    assert spec.input == TextInput(max_length=64)
+    assert spec.input == TextInput(max_length=64, token_types=True)  # the configuration says two types
     with torch.inference_mode():
         torch.testing.assert_close(module(**ragged_tokens())["logits"], net(**ragged_tokens()).logits)
 

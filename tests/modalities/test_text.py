@@ -333,7 +333,7 @@ def test_nul_is_a_character(style: Literal["bert", "gpt"]) -> None:
         (None, "None"),
         (float("nan"), "nan"),
         (3, "3 came"),
-        ({"text": "x"}, "a dict"),
+        ({"txt": "x"}, "A dict with 'txt'"),
         (["a", None], "Word 1 is None"),
         (["a", ["b"]], "Word 1 is a list"),
         ([b"a"], "Word 0 is a bytes"),

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://|data:")
 class Example:
     """One window of one raw input, without a batch axis.
 
-    inputs: the module's inputs by name: text int64 `input_ids [T]`, `attention_mask [T]`; image uint8
+    inputs: the module's inputs by name: text int64 `input_ids [T]`, `attention_mask [T]` (and `token_type_ids [T]`
+        where the model tells the texts of a pair apart by them); image uint8
         `pixel_values [3, H, W]`; audio float32 `input_values [S]` and int64 `attention_mask [S]`.
     length: what the batch is padded to and what it costs: tokens, samples, or 1 for an image.
     source: what decoding needs of the raw input (a `TextSource` for text).
@@ -50,7 +51,7 @@ class Encoder(ABC):
     ragged: names of the inputs whose second axis, behind the batch's, differs from batch to batch.
     """
 
-    ragged: ClassVar[frozenset[str]] = frozenset()
+    ragged: frozenset[str] = frozenset()
 
     @abstractmethod
     def encode(self, raw: Any, *, overlap: float = 0.0) -> list[Example]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -13,11 +13,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from zoo.bundle import TOKENIZER
 from zoo.errors import InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
+from zoo.modalities.text_pairs import PairTemplate, pair_template
 from zoo.spec import TextInput
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
 _EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
+_PAIR = '{"text": ..., "text_pair": ...}'
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,11 @@ class TextSource:
     words: int64 `[T]`, the index of each token's word in the whole row, or -1.
     word_spans: int64 `[W, 2]`, begin and end of every word of the row: those given, or the tokenizer's own.
     presplit: the words were given.
-    first: where this window's first token stands among all tokens of the row, special ones not counted.
+    first: where this window's first token stands among all tokens of the row, special ones not counted; of a pair,
+        among the tokens of the text that the windows go through.
+    pair: the second text of a pair, else None. The words of both are then counted through, the first text's first.
+    segments: int64 `[T]`, 0 and 1 for tokens of the first and of the second text, in which their offsets are, and -1
+        for special tokens. None for a text alone.
     """
 
     text: str
@@ -40,11 +46,15 @@ class TextSource:
     word_spans: Array
     presplit: bool
     first: int
+    pair: str | None = None
+    segments: Array | None = None
 
 
 @final
 class TextEncoder(Encoder):
     """Text as int64 `input_ids [T]` and `attention_mask [T]`, T <= `input.max_length`.
+
+    With `input.token_types`, `token_type_ids [T]` beside them: what the tokenizer gives the parts of a pair.
 
     A longer text becomes several windows, each with the special tokens around it. As upstream, a special
     token that is spelled out in the text ("[MASK]", "<|endoftext|>") is that token.
@@ -53,16 +63,17 @@ class TextEncoder(Encoder):
     Raises SpecError for a tokenizer that leaves no place for the text.
     """
 
-    ragged = frozenset({"input_ids", "attention_mask"})
-
     def __init__(
         self, input: TextInput, tokenizer: Tokenizer, *, pad_id: int | None = None, eos_id: int | None = None
     ) -> None:
         self.input = input
+        types = ("token_type_ids",) if input.token_types else ()
+        self.ragged = frozenset({"input_ids", "attention_mask", *types})
         self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
         self.tokenizer = _bare_copy(tokenizer)
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self._before, self._after = _special_around(self.tokenizer)
+        self._template: PairTemplate | None = None
         self._room = input.max_length - len(self._before) - len(self._after)
         if self._room < 1:
             raise SpecError(
@@ -71,7 +82,13 @@ class TextEncoder(Encoder):
             )
 
     def encode(self, raw: Any, *, overlap: float = 0.0) -> list[Example]:
-        """One text as windows. raw: `str`, UTF-8 bytes, or a list of `str`, the words of one text."""
+        """One text as windows. raw: `str`, UTF-8 bytes, a list of `str`, the words of one text; or a pair of texts,
+        `{"text": ..., "text_pair": ...}`, as `encode_pair` reads it."""
+        if isinstance(raw, Mapping):
+            first, second = _read_pair(raw)
+            if second is not None:
+                return self.encode_pair(first, second, overlap=overlap)
+            raw = first
         text, given = _read(raw)
         tokens = _tokenize(self.tokenizer, text, given)
         if not len(tokens.ids) and not len(self._before) + len(self._after):
@@ -79,10 +96,42 @@ class TextEncoder(Encoder):
         starts = window_starts(len(tokens.ids), self._room, overlap)
         return [self._window(tokens, start, index, len(starts)) for index, start in enumerate(starts)]
 
+    def encode_pair(
+        self, first: Any, second: Any, *, overlap: float = 0.0, over: Literal["longer", "second"] = "longer"
+    ) -> list[Example]:
+        """Two texts, each as `encode` takes one, joined as the tokenizer's template for pairs says.
+
+        A pair too long for one window: the longer text is gone through in windows, beside the whole of the other. If
+        that one takes more than half of a window itself, it is cut to the half. With over="second" it is the
+        second that is gone through, and a first of more than half is an InputError.
+        """
+        texts = [_tokenize(self.tokenizer, *_read(raw)) for raw in (first, second)]
+        if self._template is None:
+            self._template = pair_template(self.tokenizer)
+        room = self.input.max_length - self._template.special
+        if room < 2:
+            raise InputError(f"The model sees {self.input.max_length} tokens at once: no room for a pair of texts.")
+        if not sum(len(text.ids) for text in texts) + self._template.special:
+            raise InputError("Both texts are empty. Give a text.")
+        sizes = [len(text.ids) for text in texts]
+        moving = 1 if over == "second" or sizes[1] > sizes[0] else 0
+        kept = min(sizes[1 - moving], max(room // 2, room - sizes[moving]))
+        if over == "second" and kept < sizes[0]:
+            raise InputError(f"The first text has {sizes[0]} tokens, and the model sees {room} of both. Shorten it.")
+        starts = window_starts(sizes[moving], room - kept, overlap)
+        windows = []
+        for index, start in enumerate(starts):
+            pieces = [slice(0, kept), slice(0, kept)]
+            pieces[moving] = slice(start, start + room - kept)
+            windows.append(self._pair_window(texts, pieces, start, index, len(starts)))
+        return windows
+
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
         """int64 `input_ids` and `attention_mask`, both `[B, T]`, padded on `input.padding_side`."""
         left = self.input.padding_side == "left"
         fill = {"input_ids": self.pad_id, "attention_mask": 0}
+        if self.input.token_types:
+            fill["token_type_ids"] = 0
         return {name: pad([e.inputs[name] for e in examples], value, left=left) for name, value in fill.items()}
 
     def decode(self, ids: Array | Sequence[int]) -> str:
@@ -90,6 +139,8 @@ class TextEncoder(Encoder):
         return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
 
     def describe(self, raw: Any) -> str:
+        if isinstance(raw, Mapping):
+            return ", ".join(f"{key}={self.describe(value)}" for key, value in list(raw.items())[:4]) or "an empty dict"
         if isinstance(raw, (bytes, bytearray)):
             raw = bytes(raw[:200]).decode("utf-8", "replace")
         if isinstance(raw, (list, tuple, np.ndarray)):
@@ -114,8 +165,35 @@ class TextEncoder(Encoder):
         words = np.full(len(ids), -1, dtype=np.int64)
         words[inside] = tokens.words[piece]
         source = TextSource(tokens.text, offsets, special, words, tokens.word_spans, tokens.presplit, start)
+        return Example(self._inputs(ids), len(ids), source, window=index, windows=windows)
+
+    def _pair_window(
+        self, texts: Sequence[_Tokens], pieces: Sequence[slice], start: int, index: int, windows: int
+    ) -> Example:
+        template = self._template
+        assert template is not None
+        # Words of the second text are counted on from the first's.
+        shifts = (0, len(texts[0].word_spans))
+        words = [np.where(t.words >= 0, t.words + by, -1) for t, by in zip(texts, shifts, strict=True)]
+        ids = template.fill([text.ids[piece] for text, piece in zip(texts, pieces, strict=True)])
+        segments = template.segments([len(text.ids[piece]) for text, piece in zip(texts, pieces, strict=True)])
+        offsets = np.zeros((len(ids), 2), dtype=np.int64)
+        every = np.full(len(ids), -1, dtype=np.int64)
+        for number, piece in enumerate(pieces):
+            offsets[segments == number] = texts[number].offsets[piece]
+            every[segments == number] = words[number][piece]
+        source = TextSource(
+            texts[0].text, offsets, segments < 0, every, np.concatenate([text.word_spans for text in texts]),
+            texts[0].presplit, start, texts[1].text, segments,
+        )  # fmt: skip
+        types = template.types([len(text.ids[piece]) for text, piece in zip(texts, pieces, strict=True)])
+        return Example(self._inputs(ids, types), len(ids), source, window=index, windows=windows)
+
+    def _inputs(self, ids: Array, types: Array | None = None) -> dict[str, Array]:
         inputs = {"input_ids": ids, "attention_mask": np.ones(len(ids), dtype=np.int64)}
-        return Example(inputs, len(ids), source, window=index, windows=windows)
+        if self.input.token_types:
+            inputs["token_type_ids"] = np.zeros(len(ids), dtype=np.int64) if types is None else types
+        return inputs
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
@@ -146,7 +224,7 @@ def byte_tokenizer(*, style: Literal["bert", "gpt"]) -> Tokenizer:
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
     return tokenizer
 
@@ -177,6 +255,15 @@ class _Tokens:
     words: Array
     word_spans: Array
     presplit: bool
+
+
+def _read_pair(raw: Mapping[Any, Any]) -> tuple[Any, Any]:
+    """The two texts of a pair; the second is None where it is not there."""
+    if "text" not in raw or set(raw) - {"text", "text_pair"}:
+        raise InputError(f"A dict with {', '.join(map(repr, raw)) or 'nothing'} came. A pair of texts is {_PAIR}.")
+    if "text_pair" in raw and raw["text_pair"] is None:
+        raise InputError("The second text is None. Leave text_pair out for a text alone.")
+    return raw["text"], raw.get("text_pair")
 
 
 def _read(raw: Any) -> tuple[str, list[str] | None]:

@@ -58,6 +58,9 @@ class Task(ABC):
     modalities: ClassVar[tuple[str, ...]]
     output: ClassVar[str] = "logits"
     columns: tuple[str, str | None]  # the input's and the target's column in a table: ("text", "label")
+    more_inputs: ClassVar[tuple[str, ...]] = ()  # further columns of the input, which is then a dict by column
+    optional_inputs: ClassVar[tuple[str, ...]] = ()  # further ones that are used where the data has them
+    other_targets: ClassVar[tuple[tuple[str, ...], ...]] = ()  # columns that may hold the target instead
     metric: ClassVar[str]  # the one that early stopping and the best epoch look at
     higher_is_better: ClassVar[bool] = True
     needs_labels: ClassVar[bool] = True
@@ -141,7 +144,7 @@ class Task(ABC):
         options: an instance of `self.options`, for a task whose windows depend on what predict() was asked; None
         where nothing was asked.
         """
-        windows = encoder.encode(raw, overlap=self.overlap if self.windowed else 0.0)
+        windows = encoder.encode(self.checked(raw), overlap=self.overlap if self.windowed else 0.0)
         if len(windows) > 1 and not self.windowed:
             raise InputError(
                 f"{encoder.describe(raw)} is longer than the model can see, and {self.name} can't be done in windows. "
@@ -155,4 +158,10 @@ class Task(ABC):
         A text that `encode` refuses as too long for one answer is cut into windows here: its tokens are
         counted one by one.
         """
-        return self.attach(encoder.encode(raw, overlap=self.overlap), target)
+        return self.attach(encoder.encode(self.checked(raw), overlap=self.overlap), target)
+
+    def checked(self, raw: Any) -> Any:
+        """A raw input as it came, or InputError for a pair of texts where the task is of one."""
+        if isinstance(raw, Mapping) and "text_pair" in raw and "text_pair" not in self.optional_inputs:
+            raise InputError(f"{self.name} is of one text, and a pair of texts came. Give one text.")
+        return raw

@@ -19,6 +19,7 @@ from zoo.tasks.curves import ScoreKeeper, mean_areas
 from zoo.tasks.labels import index_of, label_text, ordered
 from zoo.tasks.losses import cross_entropy, label_weight
 from zoo.tasks.metrics import LabelCounter
+from zoo.tasks.samples import samples_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,11 +75,17 @@ class Classification(Task):
 
 @final
 class TextClassification(Classification):
-    """One label for a text."""
+    """One label for a text, or for a pair of texts."""
 
     name = "text-classification"
     modalities = ("text",)
     columns = ("text", "label")
+    optional_inputs = ("text_pair",)
+
+    def samples(self) -> list[Any]:
+        """Texts, and pairs of them: the second of a pair is marked in the network's input."""
+        texts = samples_of(self.spec)
+        return [*texts, *({"text": a, "text_pair": b} for a, b in ((texts[0], texts[1]), (texts[4], texts[2])))]
 
 
 @final

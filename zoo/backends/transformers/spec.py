@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from transformers.models.auto import modeling_auto
 
 from zoo import hub
-from zoo.backends.transformers.config import classes, essentials, make_config, quiet
+from zoo.backends.transformers.config import classes, essentials, is_causal, make_config, quiet
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.spec import AudioInput, Embedding, ImageInput, InputSpec, Modality, ModelSpec, Pooling, TextInput, Weights
@@ -229,7 +229,13 @@ def _text_input(full: Any, read: Read) -> InputSpec:
     )
     # Tokenizers without a limit say so with a number of thirty digits.
     real = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1_000_000]
-    return TextInput(max_length=min(real, default=512))
+    return TextInput(max_length=min(real, default=512), token_types=has_token_types(full))
+
+
+def has_token_types(full: Any) -> bool:
+    """Whether the second text of a pair is marked: causal models with a table of types are not fed any."""
+    types = getattr(full, "type_vocab_size", 0)
+    return isinstance(types, int) and types > 1 and not is_causal(full)
 
 
 def _audio_input(full: Any, read: Read) -> InputSpec:

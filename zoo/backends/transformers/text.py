@@ -16,31 +16,41 @@ from zoo.spec import ModelSpec
 
 @final
 class TextModule(ZooModule):
-    """Inputs: int64 `input_ids [B, T]` and `attention_mask [B, T]`, padded on either side."""
+    """Inputs: int64 `input_ids [B, T]` and `attention_mask [B, T]`, padded on either side.
+
+    And `token_type_ids [B, T]` where the spec's input has them; all zero when left out, as upstream has it.
+    """
 
     def __init__(self, net: PreTrainedModel, *, spec: ModelSpec, task: str) -> None:
         super().__init__(net, spec=spec, task=task, head=head_of(net))
         self.causal = is_causal(net.config)
         self.positions = self.causal and "position_ids" in inspect.signature(base_of(net).forward).parameters
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        inputs = self._inputs(input_ids, attention_mask, token_type_ids)
         if self.task == "feature-extraction":
-            return {"embedding": self.embed(input_ids=input_ids, attention_mask=attention_mask)}
+            return {"embedding": pool(self._hidden(inputs), attention_mask, self.pooling).float()}
         if self.task == "text-classification" and self.causal:
             # Upstream looks for the last token by the padding's id, and refuses batches when there is none.
-            hidden = self._hidden(input_ids, attention_mask)
+            hidden = self._hidden(inputs)
             return {"logits": self.net.score(rows_at(hidden, last_position(attention_mask)))}  # type: ignore[operator]
-        return {"logits": self.net(**self._inputs(input_ids, attention_mask)).logits}
+        return {"logits": self.net(**inputs).logits}
 
-    def pooled(self, pooling: str, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return pool(self._hidden(input_ids, attention_mask), attention_mask, pooling)
+    def pooled(
+        self, pooling: str, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        return pool(self._hidden(self._inputs(input_ids, attention_mask, token_type_ids)), attention_mask, pooling)
 
-    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden: Tensor = base_of(self.net)(**self._inputs(input_ids, attention_mask)).last_hidden_state
+    def _hidden(self, inputs: dict[str, Any]) -> Tensor:
+        hidden: Tensor = base_of(self.net)(**inputs).last_hidden_state
         return hidden
 
-    def _inputs(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Any]:
+    def _inputs(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
         if self.causal:
             inputs["use_cache"] = False
         if self.positions:

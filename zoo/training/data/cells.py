@@ -9,7 +9,7 @@ import json
 import math
 import os
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -17,6 +17,8 @@ from zoo.errors import DataError
 from zoo.tasks.labels import label_text
 
 MEDIA = ("image", "audio")
+# Roles whose cells are no plain text: a task with another kind of cell adds its role here and in `Cell.read`.
+_OTHERS = (*MEDIA, "tokens", "tags", "label")
 _PANDAS_MISSING = ("NAType", "NaTType")
 
 
@@ -32,7 +34,7 @@ class Broken:
 class Cell:
     """How the cells of one column are read.
 
-    role: "text", "label", "image", "audio", "tokens" or "tags".
+    role: "label", "image", "audio", "tokens" or "tags"; any other is a text's: "text", "text_pair", "question", ...
     folder: what relative paths of media are relative to; None leaves them as they are.
     names: the labels that stand behind whole numbers (a ClassLabel's names).
     written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
@@ -50,13 +52,14 @@ class Cell:
         value = plain(value)
         if missing(value) or (self.written and isinstance(value, str) and not value.strip()):
             raise DataError("the cell is empty")
-        if self.role in MEDIA:
-            return self._media(value)
-        if self.role == "tokens":
-            return self._words(value)
-        if self.role == "tags":
-            return [self._label(tag) for tag in self._list(value)]
-        return self._label(value) if self.role == "label" else self._text(value)
+        read: dict[str, Callable[[Any], Any]] = {
+            "image": self._media,
+            "audio": self._media,
+            "tokens": self._words,
+            "tags": self._tags,
+            "label": self._label,
+        }
+        return read.get(self.role, self._text)(value)
 
     def check(self, value: Any) -> Any:
         """As `read`, and the faults that would only show later: a label that is none, a file that is not there."""
@@ -73,7 +76,7 @@ class Cell:
 
     def plainly_good(self, value: Any) -> bool:
         """Whether there is nothing to check: most cells of most tables, which may be millions."""
-        return type(value) is str and self.role in ("text", "label") and bool(value.strip())
+        return type(value) is str and (self.role == "label" or self.role not in _OTHERS) and bool(value.strip())
 
     def _text(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -91,6 +94,9 @@ class Cell:
         if not 0 <= number < len(self.names):
             raise DataError(f"the label is missing ({value!r} stands for none of the {len(self.names)} names)")
         return self.names[number]
+
+    def _tags(self, value: Any) -> list[Any]:
+        return [self._label(tag) for tag in self._list(value)]
 
     def _words(self, value: Any) -> list[str]:
         words = self._list(value)
@@ -129,6 +135,53 @@ class Cell:
         if "://" in name:
             raise DataError(f"{name!r} is an address, and nothing is ever fetched: download it and give the file")
         return os.path.join(self.folder, name) if self.folder else name
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """How an input of several roles is read that stands in one place: as a dict by role.
+
+    Where one role is required alone, its cell may stand there without a dict.
+    """
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    role: str = "input"
+
+    def read(self, value: Any) -> Any:
+        """As `Cell.read`: a dict by role, or the cell of the one role."""
+        return self._each(value, Cell.read)
+
+    def check(self, value: Any) -> Any:
+        return self._each(value, Cell.check)
+
+    def plainly_good(self, value: Any) -> bool:
+        return len(self.required) == 1 and Cell(self.required[0]).plainly_good(value)
+
+    def _each(self, value: Any, read: Callable[[Cell, Any], Any]) -> Any:
+        if isinstance(value, Broken) or not self.fits(value):
+            if len(self.required) == 1 and not (isinstance(value, Mapping) and self.optional):
+                return read(Cell(self.required[0]), value)
+            if isinstance(value, Broken):
+                raise DataError(value.message)
+            optional = f", and may have {', '.join(map(repr, self.optional))}" if self.optional else ""
+            raise DataError(
+                f"a dict is expected that has {', '.join(map(repr, self.required))}{optional}, not {_shown(value)}"
+            )
+        return {role: self._one(role, cell, read) for role, cell in value.items()}
+
+    def fits(self, value: Any) -> bool:
+        """Whether it is a dict with these roles and no others."""
+        if not isinstance(value, Mapping) or not set(self.required) <= set(value):
+            return False
+        return set(value) <= {*self.required, *self.optional}
+
+    def _one(self, role: str, cell: Any, read: Callable[[Cell, Any], Any]) -> Any:
+        try:
+            return read(Cell(role), cell)
+        except DataError as error:
+            raise DataError(f"{role!r}: {error}") from error
 
 
 def missing(value: Any) -> bool:

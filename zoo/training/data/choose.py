@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DataError, suggest
-from zoo.training.data.cells import Cell
-from zoo.training.data.table import Cells, Part, Table
+from zoo.training.data.cells import Cell, Whole
+from zoo.training.data.table import Cells, Part, Parts, Table
 
 OnError = Literal["raise", "skip", "return"]
 
@@ -22,13 +22,14 @@ FORMS = (
 
 # What columns are called elsewhere, for suggestions alone: nothing is renamed by itself.
 _OTHER_NAMES = {
-    "text": ("sentence", "review", "content", "body", "message", "tweet", "document", "comment", "transcript",
-             "transcription", "sentences", "reviews", "texts", "title"),
+    "text": ("sentence", "sentence1", "premise", "question1", "text1", "review", "content", "body", "message", "tweet",
+             "document", "comment", "transcript", "transcription", "sentences", "reviews", "texts", "title"),
     "label": ("labels", "target", "class", "category", "sentiment", "stars", "rating", "y", "intent", "coarse_label",
               "fine_label", "digit"),
     "image": ("img", "images", "picture", "photo", "image_path", "img_path", "file", "file_name", "filename", "path",
               "filepath"),
     "audio": ("sound", "wav", "speech", "recording", "audio_path", "file", "file_name", "filename", "path", "filepath"),
+    "text_pair": ("sentence2", "hypothesis", "question2", "text2", "pair"),
     "tokens": ("words", "token", "sentence"),
     "tags": ("ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "entities", "upos"),
 }  # fmt: skip
@@ -77,10 +78,49 @@ def make_request(
     return request
 
 
+@dataclass(frozen=True)
+class Roles:
+    """The columns of a task. inputs: those it needs, optional: those it may have, of which each row's input is made.
+
+    targets: which columns may hold the target, the usual ones first; empty where the input is its own target.
+    """
+
+    inputs: tuple[str, ...]
+    optional: tuple[str, ...]
+    targets: tuple[tuple[str, ...], ...]
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.inputs, *self.optional, *(role for roles in self.targets for role in roles))))
+
+    @property
+    def whole(self) -> Cell | Whole:
+        """How an input is read that stands in one place."""
+        several = len(self.inputs) > 1 or self.optional
+        return Whole(self.inputs, self.optional) if several else Cell(self.inputs[0])
+
+    def within(self, names: Mapping[str, str], columns: Sequence[str], chosen: Iterable[str]) -> tuple[str, ...] | None:
+        """The roles that a table has columns for, or None if one is lacking. names: of the columns by role."""
+        there = {role for role in self.all if names[role] in columns}
+        # What the user named comes before what happens to be called so.
+        targets = sorted(self.targets, key=lambda roles: not set(roles) & set(chosen))
+        target = next((roles for roles in targets if there.issuperset(roles)), None if targets else ())
+        if target is None or not there.issuperset(self.inputs):
+            return None
+        return (*self.inputs, *(role for role in self.optional if role in there), *target)
+
+
+def facts(task: str) -> Roles:
+    kind = zoo_tasks.get(task)
+    given, target = kind.columns
+    targets = () if target is None else ((target,), *kind.other_targets)
+    return Roles((given, *kind.more_inputs), kind.optional_inputs, targets)
+
+
 def roles_of(task: str) -> tuple[str, ...]:
     """The columns a task needs: ("text", "label"), or ("text",) where the text is its own target."""
-    given, target = zoo_tasks.get(task).columns
-    return (given,) if target is None else (given, target)
+    roles = facts(task)
+    return (*roles.inputs, *(roles.targets[0] if roles.targets else ()))
 
 
 def by_columns(request: Request, table: Table) -> tuple[str, dict[str, str]]:
@@ -88,31 +128,38 @@ def by_columns(request: Request, table: Table) -> tuple[str, dict[str, str]]:
     chosen = request.columns or {}
     for role, name in chosen.items():
         _present(table, role, name)
-    names = {role: chosen.get(role, role) for role in _all_roles(request.tasks)}
-    fitting = [task for task in request.candidates if all(names[role] in table.columns for role in roles_of(task))]
+    # A column that was named for one role does not stand for another by its name.
+    free = {role: role for role in _all_roles(request.tasks) if role not in chosen.values()}
+    names = {role: chosen.get(role) or free.get(role, "") for role in _all_roles(request.tasks)}
+    found = {task: facts(task).within(names, table.columns, chosen) for task in request.candidates}
+    fitting = {task: roles for task, roles in found.items() if roles is not None}
     if not fitting:
         raise _missing_columns(request, table, names)
     # What uses all that was named, and then the most: text and label are no plain text for a language model.
-    fitting = [task for task in fitting if set(chosen) <= set(roles_of(task))] or fitting
-    most = max(len(roles_of(task)) for task in fitting)
-    task = _only([task for task in fitting if len(roles_of(task)) == most], f"{table.name} has what several tasks need")
-    found = {role: names[role] for role in roles_of(task)}
-    for name in found.values():
+    fitting = {task: roles for task, roles in fitting.items() if set(chosen) <= set(roles)} or fitting
+    most = max(map(len, fitting.values()))
+    longest = [task for task, roles in fitting.items() if len(roles) == most]
+    task = _only(longest, f"{table.name} has what several tasks need")
+    for name in (names[role] for role in fitting[task]):
         if table.columns.count(name) > 1:
             raise DataError(f"{table.name} has {table.columns.count(name)} columns {name!r}; keep one.", column=name)
-    return task, found
+    return task, {role: names[role] for role in fitting[task]}
 
 
 def open_columns(task: str, names: Mapping[str, str], table: Table) -> Cells:
     """The rows of a task. names: the table's own names of columns by role."""
     loaded, naming = table.load(list(dict.fromkeys(names.values())))
+    roles = facts(task)
+
+    def parts(wanted: Iterable[str]) -> Parts:
+        return tuple(part(role) for role in wanted if role in names)
 
     def part(role: str) -> Part:
         name = names[role]
         return Part(name, loaded[name], Cell(role, table.folder, table.names.get(name), table.written))
 
-    given, *target = map(part, roles_of(task))
-    return Cells(table.columns, given, target[0] if target else None, naming)
+    targets = next((found for found in roles.targets if set(found) <= set(names)), ())
+    return Cells(table.columns, parts((*roles.inputs, *roles.optional)), parts(targets), naming)
 
 
 def by_roles(request: Request, roles: tuple[str, str], what: str) -> str:
@@ -135,6 +182,9 @@ def by_values(request: Request, given: Any, target: Any, name: str) -> str:
 
 
 def _serves(task: str, given: Any, target: Any) -> bool:
+    whole = facts(task).whole
+    if isinstance(whole, Whole) and whole.fits(given):
+        return target is not None
     words = isinstance(given, (list, tuple)) and all(isinstance(word, str) for word in given)
     listed = isinstance(target, (list, tuple)) or getattr(target, "ndim", 0) == 1
     match roles_of(task):
@@ -159,7 +209,7 @@ def _only(tasks: Sequence[str], reason: str) -> str:
 
 
 def _all_roles(tasks: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(role for task in tasks for role in roles_of(task)))
+    return tuple(dict.fromkeys(role for task in tasks for role in facts(task).all))
 
 
 def _present(table: Table, role: str, name: str) -> None:
@@ -180,6 +230,9 @@ def _missing_columns(request: Request, table: Table, names: Mapping[str, str]) -
     guesses: dict[str, str] = {}
     for role in lacking:
         guesses[role] = _guess(role, table, taken | set(guesses.values()))
+    for role in facts(task).optional:
+        other = _guess(role, table, taken | set(guesses.values()), exactly=True)
+        guesses.update({role: other} if other in table.columns else {})
     typed = ", ".join(f'"{role}": "{name}"' for role, name in {**(request.columns or {}), **guesses}.items())
     return DataError(
         f"{table.name} has no column {' and no column '.join(map(repr, lacking))}. It has: {_listed(table.columns)}. "
@@ -188,7 +241,7 @@ def _missing_columns(request: Request, table: Table, names: Mapping[str, str]) -
     )
 
 
-def _guess(role: str, table: Table, taken: set[str]) -> str:
+def _guess(role: str, table: Table, taken: set[str], *, exactly: bool = False) -> str:
     free = [name for name in table.columns if name not in taken]
     for name in free:
         if table.kinds.get(name) == role:
@@ -197,7 +250,7 @@ def _guess(role: str, table: Table, taken: set[str]) -> str:
         for name in free:
             if name.strip().lower() == other:
                 return name
-    close = difflib.get_close_matches(role, free, n=1, cutoff=0.6)
+    close = [] if exactly else difflib.get_close_matches(role, free, n=1, cutoff=0.6)
     return close[0] if close else "..."
 
 

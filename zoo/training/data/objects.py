@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 from zoo.errors import DataError
-from zoo.training.data.cells import Cell, agree, missing
+from zoo.training.data.cells import Cell, Whole, agree, missing
 from zoo.training.data.features import feature_kind, feature_names
 from zoo.training.data.rows import Index, Row, Source
 from zoo.training.data.table import Column, Indexed, Listed, Naming, Table
@@ -151,19 +152,28 @@ def _first_keys(data: Any, name: str) -> tuple[str, ...]:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A role in an item: what stands at `key` of a dict, or at its place in an (input, target) pair."""
+
+    key: str | None
+    cell: Cell | Whole
+
+
+@final
 class Items(Source):
     """Rows of an object that gives them one by one: a torch Dataset of the map style.
 
     The object may decode when it is indexed, so rows are asked for only when needed, and targets once seen are kept.
     """
 
-    def __init__(self, items: Any, cells: tuple[Cell, Cell | None], keys: tuple[str, str | None] | None, name: str):
+    def __init__(self, items: Any, inputs: tuple[Field, ...], targets: tuple[Field, ...], name: str) -> None:
         self._items = items
-        self._cells = cells
-        self._keys = keys
+        self._fields = (inputs, targets)
         self._name = name
-        self._targets: dict[int, Any] = {}
-        self.columns = tuple(key for key in keys or ("input", "target") if key)
+        self._seen: dict[int, Any] = {}
+        keys = [field.key for field in (*inputs, *targets) if field.key is not None]
+        self.columns = tuple(keys) or ("input", "target")
 
     def __len__(self) -> int:
         return len(self._items)
@@ -173,20 +183,18 @@ class Items(Source):
 
     def row(self, index: int) -> Row:
         try:
-            given, target = self._pair(index)
-            input_cell, target_cell = self._cells
-            found = input_cell.read(given)
-            answer: Any = None if target_cell is None else target_cell.read(target)
-            if target_cell is not None and target_cell.role == "tags":
+            item = self._item(index)
+            found, answer = (self._read(item, fields, place) for place, fields in enumerate(self._fields))
+            if [field.cell.role for field in self._fields[1]] == ["tags"]:
                 agree(found, answer)
         except DataError as error:
             raise DataError(f"{self.where(index)}: {error}", row=index) from error
-        self._targets[index] = answer
+        self._seen[index] = answer
         return Row(found, answer, self.where(index))
 
     def targets(self, places: Index | None = None) -> list[Any]:
         wanted = range(len(self)) if places is None else places.tolist()
-        return [self._targets[i] if i in self._targets else self.row(i).target for i in wanted]
+        return [self._seen[i] if i in self._seen else self.row(i).target for i in wanted]
 
     def faults(self) -> Iterator[tuple[int, DataError]]:
         for index in range(len(self)):
@@ -195,23 +203,32 @@ class Items(Source):
             except DataError as error:
                 yield index, error
 
-    def _pair(self, index: int) -> tuple[Any, Any]:
+    def _item(self, index: int) -> Any:
         try:
-            item = self._items[index]
+            return self._items[index]
         except Exception as error:  # a user's own code: whatever it raises, the row must be named
             raise DataError(f"{type(error).__name__}: {error}") from error
-        return pair_of(item, self._keys)
+
+    def _read(self, item: Any, fields: tuple[Field, ...], place: int) -> Any:
+        """The one cell of these fields, or several as a dict by role. place: in a pair."""
+        found = {
+            field.cell.role: field.cell.read(pair_of(item)[place] if field.key is None else value_of(item, field.key))
+            for field in fields
+        }
+        return found if len(found) > 1 else next(iter(found.values()), None)
 
 
-def pair_of(item: Any, keys: tuple[str, str | None] | None) -> tuple[Any, Any]:
-    """(input, target) of one item: by `keys` of a mapping, or of a pair. Raises DataError."""
-    if keys is not None:
-        if not isinstance(item, Mapping):
-            raise DataError(f"a dict is expected, as in the first row, not {type(item).__name__}")
-        lacking = [key for key in keys if key is not None and key not in item]
-        if lacking:
-            raise DataError(f"the row has no {lacking[0]!r}; it has {', '.join(map(repr, item))}")
-        return item[keys[0]], None if keys[1] is None else item[keys[1]]
+def value_of(item: Any, key: str) -> Any:
+    """What stands at a key of one item. Raises DataError."""
+    if not isinstance(item, Mapping):
+        raise DataError(f"a dict is expected, as in the first row, not {type(item).__name__}")
+    if key not in item:
+        raise DataError(f"the row has no {key!r}; it has {', '.join(map(repr, item))}")
+    return item[key]
+
+
+def pair_of(item: Any) -> tuple[Any, Any]:
+    """(input, target) of one item that is a pair. Raises DataError."""
     if isinstance(item, Row):
         return item.input, item.target
     if isinstance(item, (tuple, list)) and len(item) == 2:

@@ -9,11 +9,11 @@ from typing import Any
 from zoo.errors import DataError
 from zoo.training.data import folders, tables
 from zoo.training.data.cells import Broken, Cell, missing
-from zoo.training.data.choose import FORMS, Request, by_columns, by_values, open_columns, roles_of
+from zoo.training.data.choose import FORMS, Request, by_columns, by_values, facts, open_columns, roles_of
 from zoo.training.data.features import feature_names
-from zoo.training.data.objects import Items, class_names, is_a, pair_of, shape_of
+from zoo.training.data.objects import Field, Items, class_names, is_a, pair_of, shape_of
 from zoo.training.data.rows import Row, Source
-from zoo.training.data.table import Indexed, Paths, Table, in_memory
+from zoo.training.data.table import Cells, Indexed, Listed, Part, Paths, Table, in_memory
 
 
 def open_rows(data: Any, name: str, request: Request) -> tuple[str, Source]:
@@ -69,8 +69,10 @@ def _from_list(data: Sequence[Any], name: str, request: Request) -> tuple[str, S
     inputs, targets = zip(*map(_as_pair, data), strict=True)
     known = all(isinstance(item, Row) for item in data)
     naming = Paths([item.where for item in data]) if known else Indexed(name)
-    table = in_memory(name, {"input": inputs, "target": targets}, naming)
-    return task, open_columns(task, dict(zip(roles_of(task), table.columns, strict=False)), table)
+    roles = facts(task)
+    given = Part("input", Listed(inputs), roles.whole)
+    target = Part("target", Listed(targets), Cell(roles.targets[0][0])) if roles.targets else None
+    return task, Cells(("input", "target"), given, target, naming)
 
 
 def _dicts(data: Sequence[Any], name: str) -> Table:
@@ -92,14 +94,14 @@ def _typical(data: Sequence[Any], name: str) -> tuple[Any, Any]:
 
 def _first_pair(item: Any, name: str) -> tuple[Any, Any]:
     try:
-        return pair_of(item, None)
+        return pair_of(item)
     except DataError as error:
         raise DataError(f"{name}[0]: {error}. {FORMS}", row=0) from error
 
 
 def _as_pair(item: Any) -> tuple[Any, Any]:
     try:
-        return pair_of(item, None)
+        return pair_of(item)
     except DataError as error:
         return Broken(str(error)), Broken(str(error))
 
@@ -134,13 +136,23 @@ def _from_items(data: Any, name: str, request: Request) -> tuple[str, Source]:
         raise DataError(f"{name}[0]: {type(error).__name__}: {error}", row=0) from error
     if isinstance(first, Mapping):
         task, names = by_columns(request, in_memory(name, dict.fromkeys(first, ()), Indexed(name)))
-        roles = roles_of(task)
-        keys = names[roles[0]], names[roles[1]] if len(roles) > 1 else None
-        features = getattr(data, "features", None) or {}
-        labels = feature_names(features[keys[1]]) if keys[1] in features else None
-    else:
-        task = by_values(request, *_first_pair(first, name), name)
-        roles, keys, labels = roles_of(task), None, None
-    labels = labels or class_names(data)
-    target = Cell(roles[1], names=labels) if len(roles) > 1 else None
-    return task, Items(data, (Cell(roles[0]), target), keys, name)
+        return task, Items(data, *_fields(task, names, data), name)
+    task = by_values(request, *_first_pair(first, name), name)
+    roles = facts(task)
+    targets = (Field(None, Cell(roles.targets[0][0], names=class_names(data))),) if roles.targets else ()
+    return task, Items(data, (Field(None, roles.whole),), targets, name)
+
+
+def _fields(task: str, names: Mapping[str, str], data: Any) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+    """The inputs' and the targets' places in dicts. names: of the keys by role."""
+    features = getattr(data, "features", None) or {}
+    roles = facts(task)
+    found = {
+        role: Field(key, Cell(role, names=(feature_names(features[key]) if key in features else None)))
+        for role, key in names.items()
+    }
+    given = (*roles.inputs, *roles.optional)
+    targets = [role for role in found if role not in given]
+    if len(targets) == 1 and found[targets[0]].cell == Cell(targets[0]):
+        found[targets[0]] = Field(names[targets[0]], Cell(targets[0], names=class_names(data)))
+    return tuple(found[role] for role in given if role in found), tuple(found[role] for role in targets)

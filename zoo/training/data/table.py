@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from zoo.errors import DataError
-from zoo.training.data.cells import Broken, Cell, agree, display
+from zoo.training.data.cells import Broken, Cell, Whole, agree, display
 from zoo.training.data.rows import Index, Row, Source
 
 
@@ -132,35 +132,41 @@ class Part:
 
     name: str
     column: Column
-    cell: Cell
+    cell: Cell | Whole
+
+
+Parts = tuple[Part, ...]
 
 
 @final
 class Cells(Source):
-    """Rows out of columns."""
+    """Rows out of columns. inputs, targets: one part, or several, whose cells are then a dict by role."""
 
-    def __init__(self, columns: tuple[str, ...], input: Part, target: Part | None, naming: Naming) -> None:
+    def __init__(self, columns: tuple[str, ...], inputs: Part | Parts, targets: Part | Parts | None, naming: Naming):
         self.columns = columns
-        self._input = input
-        self._target = target
+        self._inputs = _several(inputs)
+        self._targets = _several(targets)
         self._naming = naming
 
     def __len__(self) -> int:
-        return len(self._input.column)
+        return len(self._inputs[0].column)
 
     def where(self, index: int) -> str:
         return self._naming.where(index)
 
     def row(self, index: int) -> Row:
-        given = self._read(self._input, index)
-        target = None if self._target is None else self._read(self._target, index)
-        self._agree(index, given, target)
-        return Row(given, target, self.where(index))
+        given = [self._read(part, index) for part in self._inputs]
+        target = [self._read(part, index) for part in self._targets]
+        self._agree(index, (*self._inputs, *self._targets), (*given, *target))
+        return Row(_joined(self._inputs, given), _joined(self._targets, target), self.where(index))
 
     def targets(self, places: Index | None = None) -> list[Any]:
-        part = self._target
-        if part is None:
+        columns = [self._cells(part, places) for part in self._targets]
+        if not columns:
             return [None] * (len(self) if places is None else len(places))
+        return [_joined(self._targets, cells) for cells in zip(*columns, strict=True)]
+
+    def _cells(self, part: Part, places: Index | None) -> list[Any]:
         if places is not None and len(places) * 4 < len(self):
             return [self._read(part, int(place)) for place in places]
         # Going through a whole column is quicker than asking for many of its cells.
@@ -170,13 +176,13 @@ class Cells(Source):
         return list(found.values()) if places is None else [found[place] for place in places.tolist()]
 
     def faults(self) -> Iterator[tuple[int, DataError]]:
-        parts = [part for part in (self._input, self._target) if part is not None and part.column.light]
+        parts = tuple(part for part in (*self._inputs, *self._targets) if part.column.light)
         for index, values in enumerate(zip(*(part.column for part in parts), strict=True)):
             if all(p.cell.plainly_good(v) for p, v in zip(parts, values, strict=True)):
                 continue
             try:
                 found = [self._named(p, index, p.cell.check, v) for p, v in zip(parts, values, strict=True)]
-                self._agree(index, found[0], found[-1])
+                self._agree(index, parts, found)
             except DataError as error:
                 yield index, error
 
@@ -191,14 +197,28 @@ class Cells(Source):
             message = f"{where}: {_sentence(str(error))}"
             raise DataError(message, row=self._naming.number(index), column=part.name) from error
 
-    def _agree(self, index: int, given: Any, target: Any) -> None:
-        if self._target is None or self._target.cell.role != "tags" or given is target:
+    def _agree(self, index: int, parts: Parts, found: Sequence[Any]) -> None:
+        places = {part.cell.role: place for place, part in enumerate(parts)}
+        if not {"tokens", "tags"} <= set(places):
             return
         try:
-            agree(given, target)
+            agree(found[places["tokens"]], found[places["tags"]])
         except DataError as error:
-            number = self._naming.number(index)
-            raise DataError(f"{self.where(index)}: {error}.", row=number, column=self._target.name) from error
+            number, name = self._naming.number(index), parts[places["tags"]].name
+            raise DataError(f"{self.where(index)}: {error}.", row=number, column=name) from error
+
+
+def _several(parts: Part | Parts | None) -> Parts:
+    if parts is None:
+        return ()
+    return (parts,) if isinstance(parts, Part) else parts
+
+
+def _joined(parts: Parts, cells: Sequence[Any]) -> Any:
+    """The one cell, several as a dict by role, or None for none."""
+    if len(parts) > 1:
+        return {part.cell.role: cell for part, cell in zip(parts, cells, strict=True)}
+    return cells[0] if parts else None
 
 
 def _sentence(text: str) -> str:
