@@ -47,7 +47,9 @@ def test_the_families_asked_for_are_there() -> None:
         bert-base-chinese distilbert-base-uncased roberta-base roberta-large all-minilm-l6-v2 gpt2 gpt2-medium
         gpt2-large gpt2-xl distilgpt2 resnet18 resnet34 resnet50 resnet101 resnet152 resnext50-32x4d vgg11 vgg13 vgg16
         vgg19 vgg16-bn densenet121 densenet161 densenet169 densenet201 inception-v3 inception-v4 efficientnet-lite0
-        vit-b-16 wav2vec2-base wav2vec2-base-960h wav2vec2-large wav2vec2-large-960h wav2vec2-large-xlsr-53
+        vit-b-16 mobilenetv2 convnext-base swin-tiny swinv2-tiny efficientnet-b4 efficientnetv2-s regnety-032 deit-base
+        dinov2-base dinov2-small-reg
+        wav2vec2-base wav2vec2-base-960h wav2vec2-large wav2vec2-large-960h wav2vec2-large-xlsr-53
         hubert-base hubert-large albert-base-v2"""
     assert set(asked.split()) <= set(NAMES)
 
@@ -76,7 +78,14 @@ def test_aliases_and_repository_names_are_found(name: str) -> None:
 
 def test_list_models_filters() -> None:
     assert sorted(NAMES) == NAMES
-    assert catalog.list_models("resnet*") == ["resnet101", "resnet152", "resnet18", "resnet34", "resnet50"]
+    assert catalog.list_models("resnet*") == [
+        "resnet101",
+        "resnet152",
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnetv2-50",
+    ]
     assert catalog.list_models("ResNet5?") == ["resnet50"]
     assert catalog.list_models("vgg??_bn") == ["vgg11-bn", "vgg13-bn", "vgg16-bn", "vgg19-bn"]
     assert catalog.list_models("resnet*", modality="text") == []
@@ -86,6 +95,10 @@ def test_list_models_filters() -> None:
         "wav2vec2-base",
         "wav2vec2-base-960h",
     ]
+    assert catalog.list_models("dino*", task="image-feature-extraction") == catalog.list_models("dino*")
+    images = catalog.list_models(task="feature-extraction", modality="vision")
+    assert catalog.list_models(task="image-feature-extraction") == images
+    assert catalog.list_models(task="image-feature-extraction", modality="text") == []
     by_modality = [name for kind in ("text", "vision", "audio") for name in catalog.list_models(modality=kind)]
     assert sorted(by_modality) == NAMES
 

@@ -9,6 +9,7 @@ import pytest
 
 import zoo
 from zoo import errors
+from zoo.spec import TASK_ALIASES
 from zoo.tasks import TASKS
 from zoo.training.config import TrainConfig
 
@@ -39,7 +40,7 @@ def test_every_option_every_error_and_every_task_has_its_line() -> None:
     public = [n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ZooError)]
     for name in public:
         assert f"`{name}`" in page or name == "ZooError", f"docs/errors.md lacks {name}"
-    for task in TASKS:
+    for task in (*TASKS, *TASK_ALIASES):
         assert (ROOT / "docs" / "tasks" / f"{task}.md").is_file()
     catalogue = set(zoo.list_models())
     assert catalogue, "the catalogue is empty"

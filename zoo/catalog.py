@@ -17,7 +17,7 @@ from typing import Any, get_args
 import yaml
 
 from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
-from zoo.spec import Modality, ModelSpec, TaskName
+from zoo.spec import TASK_ALIASES, Modality, ModelSpec, TaskName
 
 # Several times quicker, and absent where PyYAML was built without libyaml. The index trusts the files:
 # `info` parses the one asked for strictly.
@@ -42,10 +42,16 @@ def list_models(pattern: str = "*", *, modality: str | None = None, task: str | 
     """Sorted names of the catalogue.
 
     pattern: a shell pattern over names, as in "resnet*"; capitals and underscores don't matter.
-    modality, task: only models of this modality; only models that can do this task.
+    modality, task: only models of this modality; only models that can do this task. "image-feature-extraction" is
+        feature-extraction of images.
     Raises ConfigError for a modality or a task that does not exist.
     """
     _check("modality", modality, get_args(Modality))
+    if task is not None and task in TASK_ALIASES:
+        task, of = TASK_ALIASES[task]
+        if modality not in (None, of):
+            return []
+        modality = of
     _check("task", task, get_args(TaskName))
     return [
         name

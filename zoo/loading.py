@@ -87,6 +87,7 @@ def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, 
 
 def choose_task(spec: ModelSpec, task: str) -> str:
     zoo_tasks.get(task)
+    task = zoo_tasks.canonical(task, spec.modality)
     if task not in spec.tasks:
         raise ConfigError(
             f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}."

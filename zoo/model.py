@@ -94,7 +94,7 @@ class Model(Predictor):
         from zoo.training import data
 
         chosen = _config(config, self.spec.finetune, options)
-        given = task or self._given_task()
+        given = zoo_tasks.canonical(task, self.spec.modality) if task is not None else self._given_task()
         dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error)
         train_rows, val_rows = data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
         found = tuple(labels) if labels is not None else self._labels_for(dataset.task, train_rows)

@@ -25,6 +25,8 @@ TaskName = Literal[
     "automatic-speech-recognition",
     "feature-extraction",
 ]
+# What the hub calls a task of ours where it is of one modality: (our name, the modality).
+TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
 Pooling = Literal["mean", "cls", "max", "last"]
 Unit = Annotated[float, Field(gt=0, le=1)]
 

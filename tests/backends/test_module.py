@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import zoo
 from tests.backends.conftest import (
     PIXELS,
     TEXT,
@@ -20,6 +22,7 @@ from tests.backends.conftest import (
     text_spec,
     torchaudio_spec,
 )
+from tests.tiny import tiny
 from zoo.backends import build
 from zoo.backends.module import Normalize, ZooModule, masked_group_norm, pool, position_ids
 from zoo.errors import ConfigError, SpecError, UnknownModel
@@ -280,3 +283,38 @@ def test_without_a_mask_channel_the_network_is_upstreams() -> None:
     with torch.inference_mode():
         bare = module.net(sound["input_values"]).logits
     torch.testing.assert_close(bare, run(module, sound)["logits"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("dinov2-small", 1), ("dinov2-small-reg", 5)])
+def test_patches_are_pooled_without_class_token_and_registers(name: str, prefix: int) -> None:
+    spec = tiny(zoo.info(name))
+    module = build(spec, task="feature-extraction", labels=(), seed=0)
+    batch = pixels(2, 28)
+    net: Any = module.net
+    with torch.inference_mode():
+        tokens = net.forward_features(module.prepare(batch["pixel_values"]))  # type: ignore[operator]
+        assert tokens.shape[1] == prefix + 4
+        torch.testing.assert_close(module.embed(**batch), tokens[:, 0])
+        torch.testing.assert_close(module.embed("mean", **batch), tokens[:, prefix:].mean(dim=1))
+        torch.testing.assert_close(module.embed("max", **batch), tokens[:, prefix:].amax(dim=1))
+    with pytest.raises(ConfigError, match="its own way"):
+        module.embed("last", **batch)
+
+
+def test_transformers_patches_are_pooled_without_registers_too() -> None:
+    config = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+    spec = image_spec("transformers", "dinov2_with_registers", **config, num_register_tokens=4)
+    module = build(spec, task="feature-extraction", labels=(), seed=0)
+    batch = pixels(2, 28)
+    with torch.inference_mode():
+        hidden = module.net(pixel_values=module.prepare(batch["pixel_values"])).last_hidden_state  # type: ignore[operator]
+        torch.testing.assert_close(module.embed("mean", **batch), hidden[:, 5:].mean(dim=1))
+        torch.testing.assert_close(module.embed("cls", **batch), hidden[:, 0])
+
+
+def test_the_hubs_name_of_image_embedding() -> None:
+    model = zoo.load(tiny(zoo.info("resnet18")), task="image-feature-extraction", weights=None, device="cpu")
+    assert model.task.name == "feature-extraction"
+    text = zoo.info("all-minilm-l6-v2")
+    with pytest.raises(ConfigError, match="is of vision models, and this one is of text"):
+        zoo.load(text, task="image-feature-extraction", weights=None)

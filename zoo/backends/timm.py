@@ -37,12 +37,23 @@ class TimmModule(ZooModule):
         return {"logits": self.net(self.prepare(pixel_values))}
 
     def pooled(self, pooling: str, pixel_values: Tensor) -> Tensor:
-        """What the classifier sees: each architecture pools in the way it was trained with."""
-        if pooling != self.pooling:
-            raise ConfigError(f"{type(self.net).__name__} pools in its own way; leave out pooling={pooling!r}.")
+        """What the classifier sees: each architecture pools in the way it was trained with.
+
+        Of a transformer with tokens of its own (class, registers) also "cls", and "mean" or "max" over the patches.
+        """
         net: Any = self.net
-        features: Tensor = net.forward_head(net.forward_features(self.prepare(pixel_values)), pre_logits=True)
-        return features.flatten(1)
+        features = net.forward_features(self.prepare(pixel_values))
+        if pooling == self.pooling:
+            vectors: Tensor = net.forward_head(features, pre_logits=True)
+            return vectors.flatten(1)
+        if features.dim() != 3 or not getattr(net, "num_prefix_tokens", 0) or pooling == "last":
+            raise ConfigError(f"{type(self.net).__name__} pools in its own way; leave out pooling={pooling!r}.")
+        tokens = getattr(net, "fc_norm", nn.Identity())(features)
+        return tokens[:, 0] if pooling == "cls" else _over_patches(tokens[:, net.num_prefix_tokens :], pooling)
+
+
+def _over_patches(tokens: Tensor, pooling: str) -> Tensor:
+    return tokens.mean(dim=1) if pooling == "mean" else tokens.amax(dim=1)
 
 
 def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, cast
 
 from zoo.errors import ConfigError, suggest
+from zoo.spec import TASK_ALIASES
 
 if TYPE_CHECKING:
     from zoo.spec import ModelSpec
@@ -23,8 +24,20 @@ TASKS = {
 }
 
 
+def canonical(name: str, modality: str | None = None) -> str:
+    """Our name of a task, where the hub has another for one modality ("image-feature-extraction"); else as it came.
+
+    modality: of the model that it is asked of. Raises ConfigError for the name of another modality's.
+    """
+    ours, of = TASK_ALIASES.get(name, (name, modality))
+    if modality is not None and of != modality:
+        raise ConfigError(f"{name!r} is of {of} models, and this one is of {modality}. Its name here is {ours!r}.")
+    return ours
+
+
 def get(name: str) -> type[Task]:
     """The class of a task. Raises ConfigError that suggests the right name."""
+    name = canonical(name)
     if name not in TASKS:
         raise ConfigError(f"Unknown task {name!r}.{suggest(name, TASKS)} The tasks are: {', '.join(TASKS)}.")
     module, attribute = TASKS[name].split(":")
@@ -36,4 +49,4 @@ def make(name: str, spec: ModelSpec, labels: tuple[str, ...] = ()) -> Task:
     return get(name)(spec, tuple(labels))
 
 
-__all__ = ["TASKS", "get", "make"]
+__all__ = ["TASKS", "canonical", "get", "make"]
