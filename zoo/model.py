@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from zoo.report import Report
     from zoo.runtime import BundleModel
     from zoo.spec import Pooling
+    from zoo.training.data import Rows
+    from zoo.training.search import Study
 
 
 @final
@@ -90,22 +92,59 @@ class Model(Predictor):
         columns: what the data calls the task's columns, such as {"text": "review", "label": "stars"}.
         config, options: a whole `zoo.TrainConfig`, or its fields one by one.
         """
-        from zoo import training
-        from zoo.training import data
-
         chosen = _config(config, self.spec.finetune, options)
-        given = zoo_tasks.canonical(task, self.spec.modality) if task is not None else self._given_task()
-        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error)
-        train_rows, val_rows = data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
-        found = tuple(labels) if labels is not None else self._labels_for(dataset.task, train_rows)
-        data.check(dataset.task, train_rows, val_rows, found)
-        self._rebuild(dataset.task, found, chosen.seed)
-        if chosen.lint:
-            training.lint_before(self.task, self.encoder, train_rows, val_rows, chosen)
-        self.history = tuple(training.train(self.module, self.task, self.encoder, train_rows, val_rows, chosen))
-        self.module.eval()
-        self._meant = True
-        return self
+        train_rows, val_rows = self._rows(train, val, chosen, task=task, columns=columns)
+        return self._learn(train_rows, val_rows, chosen, labels=labels)
+
+    def search(
+        self,
+        train: Any,
+        val: Any = 0.1,
+        *,
+        space: Mapping[str, Any],
+        trials: int = 20,
+        metric: str | None = None,
+        prune: bool = True,
+        timeout: float | None = None,
+        folder: str | Path | None = None,
+        cluster: str | None = None,
+        task: str | None = None,
+        labels: Sequence[str] | None = None,
+        columns: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Study:
+        """Fine-tune copies with options out of a space, and return the study. The model itself stays as it is.
+
+        train, val, task, labels, columns: as for `finetune`; there must be validation data.
+        space: options of finetune() by name, each a list of choices, `[8, 16, 32]`; a range `(1e-5, 1e-3)`, on a
+            logarithmic scale where it spans ten times or more; or `{"low": 0.0, "high": 0.3, "step": 0.1}`.
+        trials: how many, those of an earlier call with the same `folder` among them.
+        metric: of the validation data; the task's own when None. "val_loss" is one, too.
+        prune: stop a trial whose epoch is worse than the median of the others' (on a cluster: Ray's median rule).
+        timeout: seconds after which no new trial begins.
+        folder: keeps the study file; the same call goes on after a crash, an interrupted trial from its checkpoint.
+        cluster: "local", "auto" or "ray://...": trials side by side by Ray Tune, each with a GPU if the model has one.
+        options: the other options of finetune(), the same in every trial.
+
+        `model.finetune(train, **study.best.options)` then makes the model. Options are proposed by Optuna's TPE, on a
+        cluster at random. Raises ConfigError, DataError, MissingDependency.
+        """
+        from zoo.training import search as searching
+
+        fixed = {**{k: v for k, v in self.spec.finetune.items() if k not in space}, **options}
+        parsed = searching.parse_space(space, options)
+        config = TrainConfig.parse(fixed)
+        rows, val_rows = self._rows(train, val, config, task=task, columns=columns)
+        plan = searching.make_plan(
+            parsed, fixed, rows, val_rows, self.spec.name,
+            trials=trials, metric=metric, prune=prune, timeout=timeout, folder=folder,
+        )  # fmt: skip
+
+        def attempt(given: Mapping[str, Any], on_epoch: Callable[[dict[str, Any]], None]) -> None:
+            settings = TrainConfig.parse({**given, "progress": False, "lint": False})
+            self._copy()._learn(rows, val_rows, settings, labels=labels, on_epoch=on_epoch)
+
+        return searching.search(attempt, plan, cluster=cluster, gpu=self.accelerated)
 
     def evaluate(
         self,
@@ -176,6 +215,44 @@ class Model(Predictor):
         module = self.module if self.device.type == "cpu" else copy.deepcopy(self.module).to("cpu")
         reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
         return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
+
+    def _rows(
+        self, train: Any, val: Any, chosen: TrainConfig, *, task: str | None, columns: Mapping[str, str] | None
+    ) -> tuple[Rows, Rows | None]:
+        from zoo.training import data
+
+        given = zoo_tasks.canonical(task, self.spec.modality) if task is not None else self._given_task()
+        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error)
+        return data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
+
+    def _learn(
+        self,
+        train: Rows,
+        val: Rows | None,
+        chosen: TrainConfig,
+        *,
+        labels: Sequence[str] | None,
+        on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Model:
+        from zoo import training
+        from zoo.training import data
+
+        found = tuple(labels) if labels is not None else self._labels_for(train.task, train)
+        data.check(train.task, train, val, found)
+        self._rebuild(train.task, found, chosen.seed)
+        if chosen.lint:
+            training.lint_before(self.task, self.encoder, train, val, chosen)
+        self.history = tuple(
+            training.train(self.module, self.task, self.encoder, train, val, chosen, on_epoch=on_epoch)
+        )
+        self.module.eval()
+        self._meant = True
+        return self
+
+    def _copy(self) -> Model:
+        """Another model with the same weights."""
+        parts = Parts(self.spec, self.task.name, self.encoder, copy.deepcopy(self.module), self.history, self._meant)
+        return Model(parts, device=str(self.device))
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} labels" if self.labels else ""
