@@ -14,7 +14,9 @@ from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailabl
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
 from zoo.modalities.text import byte_tokenizer
-from zoo.spec import ModelSpec, TextInput
+from zoo.spec import ModelSpec, ProblemType, TextInput
+from zoo.tasks.classification import Classification
+from zoo.tasks.problems import REGRESSION, VALUE
 
 if TYPE_CHECKING:
     import tokenizers
@@ -63,15 +65,21 @@ def assemble(
     revision: str | None = None,
     tokenizer: str | Path | tokenizers.Tokenizer | None = None,
     seed: int | None = None,
+    problem_type: ProblemType | None = None,
 ) -> Parts:
     """Find, read and build. Arguments and errors as in `zoo.load`."""
     found = _find(source, revision)
+    if task is None and problem_type is not None:
+        # What was said goes with the model's classification, whatever its first task is.
+        task = next((name for name in found.spec.tasks if problem_of(found.spec, name) is not None), None)
     chosen = choose_task(found.spec, task or found.task)
     # Completed first: building needs the backend's whole config, and saving writes it.
     spec = backends.complete(found.spec)
     state, spec = _state(found, spec, weights)
     words = _tokenizer(found, spec, weights, tokenizer)
     spec = _fit_vocabulary(spec, words, state)
+    if problem_type is not None:
+        spec = _with_problem(spec, chosen, problem_type)
     spec = spec.evolve(labels=_labels(spec, chosen, labels, default=found.task))
     encoder = make_encoder(spec, tokenizer=words)
     module = build(spec, chosen, state, seed)
@@ -93,6 +101,21 @@ def choose_task(spec: ModelSpec, task: str) -> str:
             f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}."
         )
     return task
+
+
+def problem_of(spec: ModelSpec, task: str) -> ProblemType | None:
+    """What a classification answers with: one label where the spec says nothing. None for the other tasks."""
+    kind = zoo_tasks.get(task)
+    return (spec.problem_type or "single_label_classification") if issubclass(kind, Classification) else None
+
+
+def _with_problem(spec: ModelSpec, task: str, problem: ProblemType) -> ModelSpec:
+    if problem_of(spec, task) is None:
+        raise ConfigError(f"problem_type={problem!r} goes with a classification; {task} is none.")
+    if problem == REGRESSION and spec.problem_type != REGRESSION:
+        # A head with one number in place of the classes.
+        return spec.evolve(problem_type=problem, labels=(VALUE,))
+    return spec.evolve(problem_type=problem)
 
 
 def _find(source: Source, revision: str | None) -> _Found:
@@ -206,6 +229,8 @@ def _labels(spec: ModelSpec, task: str, given: Sequence[str] | None, *, default:
         if isinstance(given, str) or len(set(labels)) != len(labels) or not labels:
             raise ConfigError(f"labels is {given!r}; give a list of different names, in the order of the logits.")
         return labels
+    if spec.problem_type == REGRESSION and issubclass(zoo_tasks.get(task), Classification):
+        return (VALUE,)
     own = spec.labels if isinstance(spec.labels, tuple) else None
     # Another head than the one the weights came with answers other questions.
     return own if task == default or task == "feature-extraction" else None

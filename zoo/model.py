@@ -18,6 +18,7 @@ from zoo.loading import PRETRAINED, Parts, Source
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
+from zoo.tasks.problems import VALUE
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
     from zoo.report import Report
     from zoo.runtime import BundleModel
-    from zoo.spec import Pooling
+    from zoo.spec import Pooling, ProblemType
     from zoo.training.data import Rows
     from zoo.training.search import Study
 
@@ -80,6 +81,7 @@ class Model(Predictor):
         task: str | None = None,
         labels: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        problem_type: ProblemType | None = None,
         config: TrainConfig | None = None,
         **options: Any,
     ) -> Model:
@@ -90,10 +92,13 @@ class Model(Predictor):
         val: the same, a fraction to hold out (stratified), or None. A `val` split inside `train` comes first.
         task, labels: read from the data when not given; the head is rebuilt when they are new.
         columns: what the data calls the task's columns, such as {"text": "review", "label": "stars"}.
+        problem_type: of a classification, by transformers' names: "single_label_classification",
+            "multi_label_classification" or "regression". When not given: the model's own; else targets that are lists
+            are several labels, and numbers of which one is not whole are values.
         config, options: a whole `zoo.TrainConfig`, or its fields one by one.
         """
         chosen = _config(config, self.spec.finetune, options)
-        train_rows, val_rows = self._rows(train, val, chosen, task=task, columns=columns)
+        train_rows, val_rows = self._rows(train, val, chosen, task=task, columns=columns, problem_type=problem_type)
         return self._learn(train_rows, val_rows, chosen, labels=labels)
 
     def search(
@@ -111,11 +116,12 @@ class Model(Predictor):
         task: str | None = None,
         labels: Sequence[str] | None = None,
         columns: Mapping[str, str] | None = None,
+        problem_type: ProblemType | None = None,
         **options: Any,
     ) -> Study:
         """Fine-tune copies with options out of a space, and return the study. The model itself stays as it is.
 
-        train, val, task, labels, columns: as for `finetune`; there must be validation data.
+        train, val, task, labels, columns, problem_type: as for `finetune`; there must be validation data.
         space: options of finetune() by name, each a list of choices, `[8, 16, 32]`; a range `(1e-5, 1e-3)`, on a
             logarithmic scale where it spans ten times or more; or `{"low": 0.0, "high": 0.3, "step": 0.1}`.
         trials: how many, those of an earlier call with the same `folder` among them.
@@ -134,7 +140,7 @@ class Model(Predictor):
         fixed = {**{k: v for k, v in self.spec.finetune.items() if k not in space}, **options}
         parsed = searching.parse_space(space, options)
         config = TrainConfig.parse(fixed)
-        rows, val_rows = self._rows(train, val, config, task=task, columns=columns)
+        rows, val_rows = self._rows(train, val, config, task=task, columns=columns, problem_type=problem_type)
         plan = searching.make_plan(
             parsed, fixed, rows, val_rows, self.spec.name,
             trials=trials, metric=metric, prune=prune, timeout=timeout, folder=folder,
@@ -164,7 +170,8 @@ class Model(Predictor):
 
         self._needs_head("evaluate")
         name = self.task.name
-        dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error)
+        problem = loading.problem_of(self.spec, name)
+        dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error, problem_type=problem)
         rows = dataset.splits.get("test", dataset.splits["train"])
         report = training.evaluate(
             self.module,
@@ -217,12 +224,21 @@ class Model(Predictor):
         return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
 
     def _rows(
-        self, train: Any, val: Any, chosen: TrainConfig, *, task: str | None, columns: Mapping[str, str] | None
+        self,
+        train: Any,
+        val: Any,
+        chosen: TrainConfig,
+        *,
+        task: str | None,
+        columns: Mapping[str, str] | None,
+        problem_type: ProblemType | None,
     ) -> tuple[Rows, Rows | None]:
         from zoo.training import data
 
         given = zoo_tasks.canonical(task, self.spec.modality) if task is not None else self._given_task()
-        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error)
+        problem = problem_type or (self.spec.problem_type if given in (None, self.task.name) else None)
+        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error,
+                            problem_type=problem)  # fmt: skip
         return data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
 
     def _learn(
@@ -237,9 +253,13 @@ class Model(Predictor):
         from zoo import training
         from zoo.training import data
 
+        problem = data.problem_of(train)
+        if problem == "regression" and chosen.label_smoothing == self.spec.finetune.get("label_smoothing"):
+            # A model's own default for labels says nothing about numbers.
+            chosen = chosen.model_copy(update={"label_smoothing": 0.0})
         found = tuple(labels) if labels is not None else self._labels_for(train.task, train)
         data.check(train.task, train, val, found)
-        self._rebuild(train.task, found, chosen.seed)
+        self._rebuild(train.task, found, chosen.seed, problem)
         if chosen.lint:
             training.lint_before(self.task, self.encoder, train, val, chosen)
         self.history = tuple(
@@ -272,14 +292,20 @@ class Model(Predictor):
         # A speech model keeps the vocabulary its weights were trained with; other heads answer the data's classes.
         if task == "automatic-speech-recognition" and self.task.name == task and self.labels:
             return self.labels
+        if rows.target_role == "value":
+            return (VALUE,)
         found = kind.labels_of(rows.targets())
         return self.labels if set(found) <= set(self.labels) and self.task.name == task else found
 
-    def _rebuild(self, task: str, labels: tuple[str, ...], seed: int) -> None:
+    def _rebuild(self, task: str, labels: tuple[str, ...], seed: int, problem: ProblemType | None) -> None:
+        """problem: of a classification; None for the other tasks."""
         loading.choose_task(self.spec, task)
+        spec = self.spec.evolve(labels=labels or None, problem_type=problem)
         if task == self.task.name and labels == self.labels and self._has_head():
+            # The same head, and what its logits mean is written down.
+            self.spec = spec if labels else self.spec.evolve(problem_type=problem)
+            self.task = zoo_tasks.make(task, self.spec, labels)
             return
-        spec = self.spec.evolve(labels=labels or None)
         device = self.device
         self.module = loading.build(spec, task, self.module.net.state_dict(), seed)
         self.spec = spec
@@ -316,6 +342,7 @@ def load(
     tokenizer: str | Path | tokenizers.Tokenizer | None = None,
     device: str | None = None,
     seed: int | None = None,
+    problem_type: ProblemType | None = None,
 ) -> Model:
     """A model, ready to predict or to be fine-tuned, on the best device there is.
 
@@ -328,6 +355,7 @@ def load(
     revision: a commit, tag or branch of the hub's repository.
     device: "cpu", "cuda", ...; the best there is when None.
     seed: of random weights and new heads.
+    problem_type: of a classification: "single_label_classification", "multi_label_classification" or "regression".
     Raises UnknownModel, WeightsUnavailable, UnsafeWeights, ConfigError, DeviceError, MissingDependency.
     """
     try:
@@ -335,7 +363,14 @@ def load(
     except ImportError as error:
         raise missing("torch", "train", "zoo.load()") from error
     parts = loading.assemble(
-        name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, seed=seed
+        name,
+        task=task,
+        labels=labels,
+        weights=weights,
+        revision=revision,
+        tokenizer=tokenizer,
+        seed=seed,
+        problem_type=problem_type,
     )
     return Model(parts, device=device)
 

@@ -46,6 +46,32 @@ class Classification(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class MultiLabel(_Result):
+    """The labels whose own probability reaches the threshold, most probable first, and those probabilities.
+
+    `top`: the k most probable of all labels, whether they reach it or not.
+    """
+
+    labels: tuple[str, ...]
+    scores: tuple[float, ...]
+    top: tuple[LabelScore, ...] = ()
+
+    def __repr__(self) -> str:
+        found = ", ".join(f"{label!r}: {score:.4f}" for label, score in zip(self.labels, self.scores, strict=True))
+        return f"MultiLabel({found})"
+
+
+@dataclass(frozen=True, slots=True)
+class Regression(_Result):
+    """A number."""
+
+    value: float
+
+    def __repr__(self) -> str:
+        return f"Regression({self.value:.6g})"
+
+
+@dataclass(frozen=True, slots=True)
 class Entity(_Result):
     """A named entity: `text == input[start:end]`, offsets in characters; `score` is the mean
     probability of its words' labels."""
@@ -106,7 +132,9 @@ class RowError(_Result):
         return f"RowError(row={self.row}, input={self.input!r}, {self.error}: {self.message})"
 
 
-Result: TypeAlias = "Classification | list[Entity] | Generation | Transcript | list[Detection] | RowError"
+Result: TypeAlias = (
+    "Classification | MultiLabel | Regression | list[Entity] | Generation | Transcript | list[Detection] | RowError"
+)
 
 
 def to_plain(result: Any) -> Any:

@@ -27,6 +27,7 @@ TaskName = Literal[
 ]
 # What the hub calls a task of ours where it is of one modality: (our name, the modality).
 TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["mean", "cls", "max", "last"]
 Unit = Annotated[float, Field(gt=0, le=1)]
 
@@ -116,6 +117,9 @@ class ModelSpec(Frozen):
     input: InputSpec
     labels: tuple[str, ...] | str | None = Field(
         default=None, description="Labels in the order of the logits, or the name of a label set beside the YAML files."
+    )
+    problem_type: ProblemType | None = Field(
+        default=None, description="Of a classification: one label an input when not given, several, or a number."
     )
     embedding: Embedding = Embedding()
     license: str | None = None

@@ -115,12 +115,23 @@ def test_a_classifier_of_images(said: dict[str, Any], expected: dict[str, Any], 
         assert module.embed("cls", pixel_values=pixels).shape == (2, 32)
 
 
-def test_heads_that_give_no_classes_are_left_off(tmp_path: Path) -> None:
-    config = transformers.BertConfig(**BERT, num_labels=3, problem_type="multi_label_classification")
+@pytest.mark.parametrize(
+    ("said", "task", "problem", "labels"),
+    [
+        ({"num_labels": 3, "problem_type": "multi_label_classification"}, "text-classification",
+         "multi_label_classification", ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"num_labels": 1, "problem_type": "regression"}, "text-classification", "regression", ("value",)),
+        ({"num_labels": 1}, "text-classification", "regression", ("value",)),
+        ({"num_labels": 2}, "text-classification", None, ("LABEL_0", "LABEL_1")),
+        # Several numbers an input are no answer of the zoo: the body is, and a task of the zoo can be trained.
+        ({"num_labels": 2, "problem_type": "regression"}, "feature-extraction", None, None),
+    ],
+)  # fmt: skip
+def test_what_the_head_answers_with(said: Any, task: str, problem: Any, labels: Any, tmp_path: Path) -> None:
+    config = transformers.BertConfig(**BERT, **said)
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
     spec, _ = load(tmp_path)
-    assert spec.tasks[0] == "feature-extraction"
-    assert spec.labels is None
+    assert (spec.tasks[0], spec.problem_type, spec.labels) == (task, problem, labels)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,15 @@ Data = Annotated[
         show_default=False,
     ),
 ]
+ProblemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--problem-type",
+        metavar="NAME",
+        help="Of a classification: single_label_classification, multi_label_classification or regression; as the data "
+        "shows when not given.",
+    ),
+]
 Columns = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN=NAME", help="What the data calls a column, as in text=review; may be repeated."),
@@ -37,6 +46,7 @@ def finetune(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to save the model in.", show_default=False)],
     val: Annotated[str, typer.Option(help="Validation data, a fraction to hold out, or 'none'.")] = "0.1",
     columns: Columns = None,
+    problem_type: ProblemOption = None,
     task: TaskOption = None,
     labels: Labels = None,
     weights: Weights = PRETRAINED,
@@ -57,7 +67,15 @@ def finetune(
     seed = TrainConfig.parse(chosen).seed
     renamed = pairs(columns, "--columns")
     loaded = load_model(model, weights=weights, revision=revision, tokenizer=tokenizer, device=device, seed=seed)
-    loaded.finetune(data, _val(val), task=task, labels=names(labels, "--labels"), columns=renamed, **chosen)
+    loaded.finetune(
+        data,
+        _val(val),
+        task=task,
+        labels=names(labels, "--labels"),
+        columns=renamed,
+        problem_type=problem_type,  # type: ignore[arg-type]  # finetune() checks it
+        **chosen,
+    )
     loaded.save(output)
     if as_json:
         emit({"model": str(output), "task": loaded.task.name, "labels": loaded.labels, "history": loaded.history})

@@ -22,7 +22,7 @@ from zoo.cli.loading import (
     load_predictor,
 )
 from zoo.cli.shared import emit, note, number_or, readable, shorten
-from zoo.results import Classification, Detection, Entity, Generation, RowError, Transcript
+from zoo.results import Classification, Detection, Entity, Generation, MultiLabel, Regression, RowError, Transcript
 
 _PANEL = "The task's own options"
 
@@ -61,6 +61,9 @@ def predict(
     top_k: Annotated[
         int | None, typer.Option(help="Labels to list, or tokens to draw from.", rich_help_panel=_PANEL)
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of several labels: give those of this probability.", rich_help_panel=_PANEL)
+    ] = None,
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Vectors of unit length.", rich_help_panel=_PANEL)
     ] = None,
@@ -92,6 +95,7 @@ def predict(
     )
     given = {
         "top_k": top_k,
+        "threshold": threshold,
         "normalize": normalize,
         "max_new_tokens": max_new_tokens,
         "do_sample": do_sample,
@@ -137,6 +141,11 @@ def _lines(result: Any) -> list[str]:
     match result:
         case Classification():
             return [f"{score:.4f}  {label}" for label, score in result.top or ((result.label, result.score),)]
+        case MultiLabel():
+            found = [f"{score:.4f}  {label}" for label, score in zip(result.labels, result.scores, strict=True)]
+            return found or ["no label"]
+        case Regression():
+            return [f"{result.value:.6g}"]
         case Generation():
             return result.text.splitlines() or [""]
         case Transcript():

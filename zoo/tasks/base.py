@@ -61,8 +61,8 @@ class Task(ABC):
     more_inputs: ClassVar[tuple[str, ...]] = ()  # further columns of the input, which is then a dict by column
     optional_inputs: ClassVar[tuple[str, ...]] = ()  # further ones that are used where the data has them
     other_targets: ClassVar[tuple[tuple[str, ...], ...]] = ()  # columns that may hold the target instead
-    metric: ClassVar[str]  # the one that early stopping and the best epoch look at
-    higher_is_better: ClassVar[bool] = True
+    metric: str  # the one that early stopping and the best epoch look at
+    higher_is_better: bool = True
     needs_labels: ClassVar[bool] = True
     overlap: ClassVar[float] = 0.0  # of neighbouring windows at prediction
     options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass: what predict() takes beside batch_size and on_error

@@ -1,4 +1,4 @@
-"""Classification of a text, an image or a sound: one label for one input."""
+"""Classification of a text, an image or a sound: one label for one input, several labels, or a number."""
 
 from __future__ import annotations
 
@@ -6,76 +6,87 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-
 from zoo.errors import ConfigError
-from zoo.modalities.base import Array, Example
-from zoo.report import Report
-from zoo.results import Classification as Result
-from zoo.results import LabelScore
-from zoo.tasks.arrays import by_length, softmax
+from zoo.modalities.base import Array, Encoder, Example
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
-from zoo.tasks.curves import ScoreKeeper, mean_areas
-from zoo.tasks.labels import index_of, label_text, ordered
-from zoo.tasks.losses import cross_entropy, label_weight
-from zoo.tasks.metrics import LabelCounter
+from zoo.tasks.problems import MULTI, SINGLE, labels_of, make_problem
 from zoo.tasks.samples import samples_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from zoo.spec import ModelSpec
+
 
 @dataclass(frozen=True, slots=True)
 class ClassificationOptions:
-    """top_k: how many of the best labels a result lists."""
+    """top_k: how many of the best labels a result lists. threshold: of a model with several labels an input, the
+    probability from which a label is given; 0.5 when None."""
 
     top_k: int = 5
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k!r}; give a positive whole number.")
+        given = self.threshold
+        if given is not None and (
+            isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given <= 1
+        ):
+            raise ConfigError(f"threshold is {given!r}; give a probability from 0 to 1.")
 
 
 class Classification(Task):
-    """Abstract: all but the facts of a modality. Outputs `logits [B, C]`; targets int64 `label [B]`.
+    """Abstract: all but the facts of a modality. Outputs `logits [B, C]`.
 
-    The windows of a long input are answered by their mean probabilities, each counted by its length.
+    What a target is, the loss, the metrics and the answer follow from `spec.problem_type` (`zoo.tasks.problems`).
     """
 
     metric = "accuracy"
     options = ClassificationOptions
+    other_targets = (("labels",),)
+
+    def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
+        super().__init__(spec, labels)
+        self.problem = make_problem(spec, self.name, labels)
+        self.metric = self.problem.metric
+        self.higher_is_better = self.problem.higher_is_better
 
     @classmethod
     def labels_of(cls, targets: Iterable[Any]) -> tuple[str, ...]:
         """Distinct labels; whole numbers by value, all others alphabetically."""
-        return ordered(label_text(target) for target in targets)
+        return labels_of(targets)
+
+    def encode(self, encoder: Encoder, raw: Any, options: Any = None) -> list[Example]:
+        problem = self.spec.problem_type or SINGLE
+        if options is not None and options.threshold is not None and problem != MULTI:
+            raise ConfigError(f"threshold goes with several labels an input; this model is of {problem!r}.")
+        return super().encode(encoder, raw, options)
 
     def attach(self, windows: Sequence[Example], target: Any) -> list[Example]:
-        label = np.asarray(index_of(target, self.index), dtype=np.int64)
-        return [replace(window, targets={"label": label}) for window in windows]
+        targets = self.problem.target(target)
+        return [replace(window, targets=targets) for window in windows]
 
     def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], options: LossOptions) -> Tensor:
-        return cross_entropy(outputs["logits"], targets["label"], options)
+        return self.problem.loss(outputs["logits"], targets, options)
 
     def weight(self, targets: Mapping[str, Array], options: LossOptions) -> float:
-        return label_weight(targets["label"], options)
+        return self.problem.weight(targets, options)
 
     def scorer(self) -> Scorer:
-        return _Scorer(self.name, self.labels)
+        return self.problem.scorer()
 
     def same(self, a: Any, b: Any) -> bool:
-        return bool(a.label == b.label)
+        return self.problem.same(a, b)
 
-    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Result:
-        scores = _probabilities(outputs, windows)
-        best = np.argsort(-scores, kind="stable")[: options.top_k]
-        top = tuple(LabelScore(self.labels[i], float(scores[i])) for i in best)
-        return Result(top[0].label, top[0].score, top)
+    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Any:
+        threshold = 0.5 if options.threshold is None else options.threshold
+        return self.problem.decode(outputs, windows, options.top_k, threshold)
 
 
 @final
 class TextClassification(Classification):
-    """One label for a text, or for a pair of texts."""
+    """Labels for a text, or for a pair of texts."""
 
     name = "text-classification"
     modalities = ("text",)
@@ -90,7 +101,7 @@ class TextClassification(Classification):
 
 @final
 class ImageClassification(Classification):
-    """One label for an image."""
+    """Labels for an image."""
 
     name = "image-classification"
     modalities = ("vision",)
@@ -99,55 +110,8 @@ class ImageClassification(Classification):
 
 @final
 class AudioClassification(Classification):
-    """One label for a recording."""
+    """Labels for a recording."""
 
     name = "audio-classification"
     modalities = ("audio",)
     columns = ("audio", "label")
-
-
-@final
-class _Scorer(Scorer):
-    """accuracy, precision, recall and F1; top5_accuracy when there are more than five labels.
-
-    Up to a hundred labels also the areas under the curves of each label against the others, and their means.
-    """
-
-    def __init__(self, task: str, labels: tuple[str, ...]) -> None:
-        self._task = task
-        self._counter = LabelCounter(labels)
-        self._keeper = ScoreKeeper(labels)
-        self._rows = 0
-        self._top5 = 0
-
-    def update(self, outputs: Sequence[Outputs], windows: Sequence[Example]) -> None:
-        scores = _probabilities(outputs, windows)
-        true = int(windows[0].targets["label"])
-        order = np.argsort(-scores, kind="stable")
-        self._counter.update(np.array([true]), order[:1])
-        self._keeper.update(scores, np.arange(len(scores)) == true)
-        self._top5 += bool((order[:5] == true).any())
-        self._rows += 1
-
-    def compute(self) -> Report:
-        averages = self._counter.averages()
-        per_class = self._keeper.add_to(self._counter.scores())
-        metrics = {"accuracy": self._counter.accuracy, "balanced_accuracy": self._counter.balanced_accuracy}
-        if len(self._counter.labels) > 5:
-            metrics["top5_accuracy"] = self._top5 / self._rows if self._rows else 0.0
-        for measure in ("f1", "precision", "recall"):
-            metrics.update({f"{measure}_{name}": getattr(score, measure) for name, score in averages.items()})
-        metrics.update(mean_areas(per_class))
-        return Report(
-            task=self._task,
-            metrics=metrics,
-            per_class=per_class,
-            averages=averages,
-            confusion=self._counter.confusion(),
-            rows=self._rows,
-        )
-
-
-def _probabilities(outputs: Sequence[Outputs], windows: Sequence[Example]) -> Array:
-    """Probabilities `[C]` of one row, float64 so that ties and sums don't depend on the batch."""
-    return by_length([softmax(output["logits"].astype(np.float64)) for output in outputs], windows)

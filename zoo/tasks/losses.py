@@ -35,6 +35,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     )
 
 
+def binary_cross_entropy(logits: Tensor, marks: Tensor, options: LossOptions) -> Tensor:
+    """Summed over rows and labels; class weights weigh a label where it is there, smoothing draws marks to a half.
+
+    logits, marks: `[B, C]`, marks 0 or 1. Divided by their number, it is torch's `binary_cross_entropy_with_logits`.
+    """
+    import torch
+    from torch.nn import functional
+
+    weights = None
+    if options.class_weights is not None:
+        weights = torch.as_tensor(options.class_weights, dtype=torch.float32, device=logits.device)
+    wanted = marks.float() * (1 - options.label_smoothing) + options.label_smoothing / 2
+    return functional.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=weights, reduction="sum")
+
+
+def squared_error(values: Tensor, wanted: Tensor) -> Tensor:
+    """Summed over rows: `[B]` and `[B]`."""
+    return (values.float() - wanted.float()).square().sum()
+
+
 def label_weight(labels: Array, options: LossOptions) -> float:
     """How many labels are not -100, or the sum of their class weights."""
     counted = labels[labels != IGNORE]

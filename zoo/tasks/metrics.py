@@ -76,6 +76,89 @@ class LabelCounter:
         return [_Count(*row) for row in zip(*columns, strict=True)]
 
 
+class MultiLabelCounter:
+    """Labels of which a row may have any number. Agrees with scikit-learn's scores at zero_division=0."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self._right, self._answered, self._true = (np.zeros(len(labels), dtype=np.int64) for _ in range(3))
+        self.rows = 0
+        self._whole = 0
+
+    def update(self, true: Array, answered: Array) -> None:
+        """One row. true, answered: bool `[C]`."""
+        self._right += true & answered
+        self._answered += answered
+        self._true += true
+        self._whole += bool((true == answered).all())
+        self.rows += 1
+
+    @property
+    def subset_accuracy(self) -> float:
+        """Of the rows, how many have exactly the right labels."""
+        return _ratio(self._whole, self.rows)
+
+    @property
+    def hamming_loss(self) -> float:
+        """Of all rows and labels, how many are wrong."""
+        wrong = int((self._answered - self._right).sum() + (self._true - self._right).sum())
+        return _ratio(wrong, self.rows * len(self.labels))
+
+    def scores(self) -> tuple[ClassScore, ...]:
+        """Every label, in order, with its specificity."""
+        return tuple(replace(_score(count), specificity=_specificity(count, self.rows)) for count in self._counts())
+
+    def averages(self) -> dict[str, ClassScore]:
+        """Over the labels that occur, in the data or in the answers."""
+        return _averages([count for count in self._counts() if count.answered or count.true])
+
+    def _counts(self) -> list[_Count]:
+        columns = (self.labels, self._right.tolist(), self._answered.tolist(), self._true.tolist())
+        return [_Count(*row) for row in zip(*columns, strict=True)]
+
+
+class ValueCounter:
+    """Numbers against the right ones. Kept whole, sixteen bytes a row: Spearman's needs all ranks."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[float, float]] = []
+
+    def update(self, true: float, answered: float) -> None:
+        self._pairs.append((true, answered))
+
+    @property
+    def rows(self) -> int:
+        return len(self._pairs)
+
+    def metrics(self) -> dict[str, float]:
+        """mse, rmse and mae; r2, pearson and spearman where values differ, without which they mean nothing."""
+        true, answered = np.array(self._pairs, dtype=np.float64).reshape(-1, 2).T
+        if not len(true):
+            return {"mse": 0.0, "rmse": 0.0, "mae": 0.0}
+        error = answered - true
+        mse = float(np.mean(error**2))
+        found = {"mse": mse, "rmse": mse**0.5, "mae": float(np.mean(np.abs(error)))}
+        spread = float(np.var(true))
+        if spread > 0:
+            found["r2"] = 1 - mse / spread
+        for name, pair in (("pearson", (true, answered)), ("spearman", (_ranks(true), _ranks(answered)))):
+            correlation = _correlation(*pair)
+            found.update({} if correlation is None else {name: correlation})
+        return found
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 1, float64 `[N]`; equal values share their mean rank."""
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(count) - (count - 1) / 2)[place])
+
+
+def _correlation(a: Array, b: Array) -> float | None:
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else None
+
+
 class EntityCounter:
     """Entities found whole: type, start and end must all be right. Agrees with seqeval's default mode."""
 

@@ -44,6 +44,8 @@ def named(task: Task, given: Mapping[str, float]) -> Array:
 
 def balanced(task: Task, items: Items) -> Array:
     """float32 `[C]`: N / (classes seen x count of the class), as scikit-learn's; 1 for a class that never comes."""
+    if task.spec.problem_type == "multi_label_classification":
+        return _against_the_rest(task, items)
     counts = np.zeros(len(task.labels), dtype=np.int64)
     for targets in items.targets():
         labels = np.atleast_1d(targets["label"] if "label" in targets else targets["labels"])
@@ -51,4 +53,18 @@ def balanced(task: Task, items: Items) -> Array:
     seen = counts > 0
     weights = np.ones(len(counts), dtype=np.float32)
     weights[seen] = counts.sum() / (seen.sum() * counts[seen])
+    return weights
+
+
+def _against_the_rest(task: Task, items: Items) -> Array:
+    """float32 `[C]`: for each of several labels, rows without it to rows with it; 1 for one that never comes."""
+    marks = np.zeros(len(task.labels), dtype=np.float64)
+    rows = 0
+    for targets in items.targets():
+        marks += targets["label"]
+        rows += 1
+    seen = marks > 0
+    weights = np.ones(len(marks), dtype=np.float32)
+    # At least a hundredth: a label of every row must still count.
+    weights[seen] = np.maximum((rows - marks[seen]) / marks[seen], 0.01)
     return weights

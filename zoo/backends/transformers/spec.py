@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from transformers.models.auto import modeling_auto
 
@@ -14,7 +14,18 @@ from zoo import hub
 from zoo.backends.transformers.config import classes, essentials, is_causal, make_config, quiet
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
-from zoo.spec import AudioInput, Embedding, ImageInput, InputSpec, Modality, ModelSpec, Pooling, TextInput, Weights
+from zoo.spec import (
+    AudioInput,
+    Embedding,
+    ImageInput,
+    InputSpec,
+    Modality,
+    ModelSpec,
+    Pooling,
+    ProblemType,
+    TextInput,
+    Weights,
+)
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,6 +47,7 @@ _MODALITIES: dict[Modality, tuple[str, ...]] = {
     "vision": ("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",),
     "text": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
 }
+_CLASSIFYING = ("text-classification", "image-classification", "audio-classification")
 # PIL's codes, which preprocessor_config.json has.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 # Position 0 of these is after the padding's own index, so that they see two tokens fewer than they have positions.
@@ -97,6 +109,7 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     allowed = [task for task in classes(full) if task in _tasks_of(modality)]
     default = _default_task(config, modality, allowed)
     return bare.evolve(
+        problem_type=_problem(config) if default.endswith(_CLASSIFYING) else None,
         tasks=[default, *(task for task in allowed if task != default)],
         input=_INPUTS[modality](full, read).model_dump(),
         labels=_labels(default, config, full, read),
@@ -178,8 +191,8 @@ def _tasks_of(modality: Modality) -> tuple[str, ...]:
 
 def _default_task(config: Mapping[str, Any], modality: Modality, allowed: list[str]) -> str:
     """What the checkpoint was made for, by the class that config.json names."""
-    if config.get("problem_type") in ("regression", "multi_label_classification"):
-        # Heads that give no probabilities over classes: the body can be used, and trained for a task of the zoo.
+    if _problem(config) == "regression" and _outputs(config) != 1:
+        # Several numbers an input: the body can be used, and trained for a task of the zoo.
         return "feature-extraction"
     for made in config.get("architectures") or ():
         for suffix, tasks in _TASK_OF_CLASS.items():
@@ -188,9 +201,24 @@ def _default_task(config: Mapping[str, Any], modality: Modality, allowed: list[s
     return "feature-extraction"
 
 
+def _problem(config: Mapping[str, Any]) -> ProblemType | None:
+    """What the head of a classification answers with. As upstream, one logit alone is a number."""
+    said = config.get("problem_type")
+    if said in get_args(ProblemType):
+        return cast(ProblemType, said)
+    return "regression" if _outputs(config) == 1 else None
+
+
+def _outputs(config: Mapping[str, Any]) -> int:
+    """How many logits the head of a classification has; two where the file leaves upstream's default out."""
+    return len(config["id2label"]) if config.get("id2label") else int(config.get("num_labels", 2))
+
+
 def _labels(task: str, config: Mapping[str, Any], full: Any, read: Read) -> tuple[str, ...] | None:
     if task == "automatic-speech-recognition":
         return _vocabulary(full, read)
+    if task.endswith(_CLASSIFYING) and _problem(config) == "regression":
+        return ("value",)
     if task.endswith("classification"):
         names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
         return tuple(str(names[index]) for index in sorted(names, key=int))

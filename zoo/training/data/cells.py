@@ -18,7 +18,7 @@ from zoo.tasks.labels import label_text
 
 MEDIA = ("image", "audio")
 # Roles whose cells are no plain text: a task with another kind of cell adds its role here and in `Cell.read`.
-_OTHERS = (*MEDIA, "tokens", "tags", "label")
+_OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value")
 _PANDAS_MISSING = ("NAType", "NaTType")
 
 
@@ -34,7 +34,8 @@ class Broken:
 class Cell:
     """How the cells of one column are read.
 
-    role: "label", "image", "audio", "tokens" or "tags"; any other is a text's: "text", "text_pair", "question", ...
+    role: "label", "labels" (a list), "value" (a number), "image", "audio", "tokens" or "tags"; any other is a text's:
+        "text", "text_pair", "question", ...
     folder: what relative paths of media are relative to; None leaves them as they are.
     names: the labels that stand behind whole numbers (a ClassLabel's names).
     written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
@@ -58,6 +59,8 @@ class Cell:
             "tokens": self._words,
             "tags": self._tags,
             "label": self._label,
+            "labels": self._labels,
+            "value": self._value,
         }
         return read.get(self.role, self._text)(value)
 
@@ -66,7 +69,7 @@ class Cell:
         found = self.read(value)
         if self.role == "label":
             label_text(found)
-        if self.role == "tags":
+        if self.role in ("tags", "labels"):
             for tag in found:
                 if not isinstance(tag, str) or not tag.strip():
                     label_text(tag)
@@ -76,6 +79,8 @@ class Cell:
 
     def plainly_good(self, value: Any) -> bool:
         """Whether there is nothing to check: most cells of most tables, which may be millions."""
+        if self.role == "value":
+            return type(value) is float and math.isfinite(value)
         return type(value) is str and (self.role == "label" or self.role not in _OTHERS) and bool(value.strip())
 
     def _text(self, value: Any) -> Any:
@@ -94,6 +99,28 @@ class Cell:
         if not 0 <= number < len(self.names):
             raise DataError(f"the label is missing ({value!r} stands for none of the {len(self.names)} names)")
         return self.names[number]
+
+    def _labels(self, value: Any) -> list[Any]:
+        if isinstance(value, (set, frozenset)):
+            value = sorted(value)
+        if isinstance(value, str) and self.written:
+            found = [self._label(label) for label in written_list(value)]
+            if any(isinstance(label, str) and label.endswith((",", ";")) for label in found):
+                raise DataError(
+                    f'{_shown(value)} has commas; labels are a JSON list, ["a", "b"], or have spaces between'
+                )
+            return found
+        several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
+        return [self._label(label) for label in self._list(value)] if several else [self._label(value)]
+
+    def _value(self, value: Any) -> float:
+        try:
+            number = math.nan if isinstance(value, (bool, bytes)) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number) or (isinstance(value, str) and not self.written):
+            raise DataError(f"a finite number is expected, not {_shown(value)}")
+        return number
 
     def _tags(self, value: Any) -> list[Any]:
         return [self._label(tag) for tag in self._list(value)]

@@ -17,7 +17,7 @@ def check(task: str, train: Rows, val: Rows | None = None, labels: Sequence[str]
 
     Raises DataError for one class only, and for labels of train or val that the model won't have.
     """
-    if not _labelled(task):
+    if not _labelled(task) or train.target_role == "value":
         return
     found = check_classes(train)
     known = set(labels) or set(found)
@@ -30,6 +30,8 @@ def check(task: str, train: Rows, val: Rows | None = None, labels: Sequence[str]
 def check_classes(rows: Rows) -> dict[str, int]:
     """The first row of each label or tag. Raises DataError, with its name, where there is one alone."""
     found = first_rows(rows)
+    if rows.target_role == "labels" and found and (len(found) > 1 or not all(rows.targets())):
+        return found
     if len(found) < 2:
         only = next(iter(found), None)
         raise DataError(

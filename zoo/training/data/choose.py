@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DataError, suggest
+from zoo.spec import ProblemType
+from zoo.training.data import kinds
 from zoo.training.data.cells import Cell, Whole
 from zoo.training.data.table import Cells, Part, Parts, Table
 
@@ -37,12 +39,16 @@ _OTHER_NAMES = {
 
 @dataclass(frozen=True)
 class Request:
-    """What `read` was asked for. tasks: what the model allows; task: the one meant, or None."""
+    """What `read` was asked for. tasks: what the model allows; task: the one meant, or None.
+
+    problem_type: what the targets of a classification are, where that was said.
+    """
 
     tasks: tuple[str, ...]
     task: str | None = None
     columns: Mapping[str, str] | None = None
     on_error: OnError = "raise"
+    problem_type: ProblemType | None = None
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -52,13 +58,18 @@ class Request:
         trained = tuple(name for name in self.tasks if name != "feature-extraction")
         return trained or self.tasks
 
-    def settled(self, task: str) -> Request:
-        """The same for further splits: they are of the task that the first one has."""
-        return replace(self, task=task)
+    def settled(self, task: str, target_role: str | None) -> Request:
+        """The same for further splits: they are of the task, and their targets of the kind, that the first one has."""
+        said = {role: name for name, role in kinds.ROLES.items()}
+        return replace(self, task=task, problem_type=self.problem_type or said.get(target_role or ""))
 
 
 def make_request(
-    tasks: Sequence[str], task: str | None, columns: Mapping[str, str] | None, on_error: OnError
+    tasks: Sequence[str],
+    task: str | None,
+    columns: Mapping[str, str] | None,
+    on_error: OnError,
+    problem_type: ProblemType | None = None,
 ) -> Request:
     """Check the options of `read`. Raises ConfigError."""
     for name in (*tasks, *([task] if task is not None else [])):
@@ -67,7 +78,10 @@ def make_request(
         raise ConfigError(f"The model is not for {task!r}; it is for: {', '.join(tasks)}.")
     if on_error not in ("raise", "skip", "return"):
         raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'.")
-    request = Request(tuple(tasks), task, columns, on_error)
+    if problem_type is not None and problem_type not in kinds.ROLES:
+        near = suggest(problem_type, kinds.ROLES)
+        raise ConfigError(f"problem_type is {problem_type!r}.{near} It is one of: {', '.join(kinds.ROLES)}.")
+    request = Request(tuple(tasks), task, columns, on_error, problem_type)
     roles = _all_roles(request.tasks)
     for role, name in (columns or {}).items():
         if role not in roles:
@@ -146,7 +160,9 @@ def by_columns(request: Request, table: Table) -> tuple[str, dict[str, str]]:
     return task, {role: names[role] for role in fitting[task]}
 
 
-def open_columns(task: str, names: Mapping[str, str], table: Table) -> Cells:
+def open_columns(
+    task: str, names: Mapping[str, str], table: Table, *, problem_type: ProblemType | None = None
+) -> Cells:
     """The rows of a task. names: the table's own names of columns by role."""
     loaded, naming = table.load(list(dict.fromkeys(names.values())))
     roles = facts(task)
@@ -155,8 +171,10 @@ def open_columns(task: str, names: Mapping[str, str], table: Table) -> Cells:
         return tuple(part(role) for role in wanted if role in names)
 
     def part(role: str) -> Part:
-        name = names[role]
-        return Part(name, loaded[name], Cell(role, table.folder, table.names.get(name), table.written))
+        name, column = names[role], loaded[names[role]]
+        if role not in (*roles.inputs, *roles.optional):
+            role = kinds.target_role(role, problem_type, column, written=table.written, light=column.light)
+        return Part(name, column, Cell(role, table.folder, table.names.get(name), table.written))
 
     targets = next((found for found in roles.targets if set(found) <= set(names)), ())
     return Cells(table.columns, parts((*roles.inputs, *roles.optional)), parts(targets), naming)
@@ -186,16 +204,17 @@ def _serves(task: str, given: Any, target: Any) -> bool:
     if isinstance(whole, Whole) and whole.fits(given):
         return target is not None
     words = isinstance(given, (list, tuple)) and all(isinstance(word, str) for word in given)
-    listed = isinstance(target, (list, tuple)) or getattr(target, "ndim", 0) == 1
+    listed = isinstance(target, (list, tuple, set, frozenset)) or getattr(target, "ndim", 0) == 1
     match roles_of(task):
         case ("text", "label"):
-            return (isinstance(given, str) or words) and not listed and target is not None
+            # Words with a list beside them are words with their tags.
+            return (isinstance(given, str) or (words and not listed)) and target is not None
         case ("tokens", "tags"):
             return words and listed
         case ("audio", "text"):
             return isinstance(target, str)
         case (_, "label"):
-            return target is not None and not listed
+            return target is not None
         case ("text",):
             return isinstance(given, str) and target is None
     return target is None

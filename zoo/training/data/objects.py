@@ -170,6 +170,7 @@ class Items(Source):
     def __init__(self, items: Any, inputs: tuple[Field, ...], targets: tuple[Field, ...], name: str) -> None:
         self._items = items
         self._fields = (inputs, targets)
+        self.target_role = targets[0].cell.role if targets else None
         self._name = name
         self._seen: dict[int, Any] = {}
         keys = [field.key for field in (*inputs, *targets) if field.key is not None]

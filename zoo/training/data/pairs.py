@@ -11,6 +11,7 @@ from zoo.training.data import folders, tables
 from zoo.training.data.cells import Broken, Cell, missing
 from zoo.training.data.choose import FORMS, Request, by_columns, by_values, facts, open_columns, roles_of
 from zoo.training.data.features import feature_names
+from zoo.training.data.kinds import target_role
 from zoo.training.data.objects import Field, Items, class_names, is_a, pair_of, shape_of
 from zoo.training.data.rows import Row, Source
 from zoo.training.data.table import Cells, Indexed, Listed, Part, Paths, Table, in_memory
@@ -62,7 +63,7 @@ def _from_list(data: Sequence[Any], name: str, request: Request) -> tuple[str, S
     if isinstance(first, Mapping):
         table = _dicts(data, name)
         task, names = by_columns(request, table)
-        return task, open_columns(task, names, table)
+        return task, open_columns(task, names, table, problem_type=request.problem_type)
     if isinstance(first, (str, os.PathLike)):
         return _texts_alone(data, name, request)
     task = by_values(request, *_typical(data, name), name)
@@ -71,7 +72,7 @@ def _from_list(data: Sequence[Any], name: str, request: Request) -> tuple[str, S
     naming = Paths([item.where for item in data]) if known else Indexed(name)
     roles = facts(task)
     given = Part("input", Listed(inputs), roles.whole)
-    target = Part("target", Listed(targets), Cell(roles.targets[0][0])) if roles.targets else None
+    target = Part("target", Listed(targets), Cell(_role(task, request, targets))) if roles.targets else None
     return task, Cells(("input", "target"), given, target, naming)
 
 
@@ -136,23 +137,34 @@ def _from_items(data: Any, name: str, request: Request) -> tuple[str, Source]:
         raise DataError(f"{name}[0]: {type(error).__name__}: {error}", row=0) from error
     if isinstance(first, Mapping):
         task, names = by_columns(request, in_memory(name, dict.fromkeys(first, ()), Indexed(name)))
-        return task, Items(data, *_fields(task, names, data), name)
-    task = by_values(request, *_first_pair(first, name), name)
+        return task, Items(data, *_fields(task, names, data, first, request), name)
+    given, target = _first_pair(first, name)
+    task = by_values(request, given, target, name)
     roles = facts(task)
-    targets = (Field(None, Cell(roles.targets[0][0], names=class_names(data))),) if roles.targets else ()
+    role = _role(task, request, [target])
+    targets = (Field(None, Cell(role, names=class_names(data))),) if roles.targets else ()
     return task, Items(data, (Field(None, roles.whole),), targets, name)
 
 
-def _fields(task: str, names: Mapping[str, str], data: Any) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
+def _role(task: str, request: Request, targets: Sequence[Any], role: str | None = None) -> str:
+    """The role of targets in memory."""
+    usual = role or next(iter(facts(task).targets), ("",))[0]
+    return target_role(usual, request.problem_type, targets, written=False, light=True)
+
+
+def _fields(
+    task: str, names: Mapping[str, str], data: Any, first: Mapping[Any, Any], request: Request
+) -> tuple[tuple[Field, ...], tuple[Field, ...]]:
     """The inputs' and the targets' places in dicts. names: of the keys by role."""
     features = getattr(data, "features", None) or {}
     roles = facts(task)
-    found = {
-        role: Field(key, Cell(role, names=(feature_names(features[key]) if key in features else None)))
-        for role, key in names.items()
-    }
     given = (*roles.inputs, *roles.optional)
-    targets = [role for role in found if role not in given]
-    if len(targets) == 1 and found[targets[0]].cell == Cell(targets[0]):
-        found[targets[0]] = Field(names[targets[0]], Cell(targets[0], names=class_names(data)))
+    targets = [role for role in names if role not in given]
+    found: dict[str, Field] = {}
+    for role, key in names.items():
+        labels = feature_names(features[key]) if key in features else None
+        real = _role(task, request, [first[key]], role) if role in targets else role
+        if [role] == targets:
+            labels = labels or class_names(data)
+        found[role] = Field(key, Cell(real, names=labels))
     return tuple(found[role] for role in given if role in found), tuple(found[role] for role in targets)

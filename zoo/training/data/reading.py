@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError, suggest
+from zoo.spec import ProblemType
 from zoo.training.data import conll, folders, tables
 from zoo.training.data.cells import display
 from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
@@ -32,6 +33,7 @@ def read(
     task: str | None = None,
     columns: Mapping[str, str] | None = None,
     on_error: OnError = "raise",
+    problem_type: ProblemType | None = None,
 ) -> Dataset:
     """Read labelled data, recognised by what it is.
 
@@ -41,11 +43,13 @@ def read(
     on_error: "raise" at rows that can't be used (an empty cell, a file that is not there, tokens and tags of unequal
         number), naming them; "skip" (or "return") leaves them out and lists them in `Rows.skipped`. A torch Dataset is
         gone through once for that.
+    problem_type: of a classification, by transformers' names; when not given, targets that are lists are several
+        labels, and numbers of which one is not whole are values to be estimated.
     Texts and references are held in memory, media are not decoded. A torch Dataset of the map style and a Hugging
     Face Dataset are read row by row when rows are needed; a stream is read once, here.
     Raises DataError and, for the options, ConfigError.
     """
-    request = make_request(tasks, task, columns, on_error)
+    request = make_request(tasks, task, columns, on_error, problem_type)
     if isinstance(data, (Dataset, Rows)):
         return _already_read(data, request)
     splits, name = _splits(data)
@@ -72,7 +76,7 @@ def _read_splits(splits: dict[str, Any], name: str, request: Request) -> Dataset
         given = splits[split]
         inner = display(given) if isinstance(given, str) else f"{name}[{split!r}]"
         task, read_splits[split] = _read_one(given, inner, request, later=split == "test")
-        request = request.settled(task)
+        request = request.settled(task, read_splits[split].target_role)
     return Dataset(task, read_splits)
 
 
@@ -149,7 +153,7 @@ def _not_there(path: str) -> DataError:
 
 def _from_table(table: Table, request: Request) -> tuple[str, Source]:
     task, names = by_columns(request, table)
-    return task, open_columns(task, names, table)
+    return task, open_columns(task, names, table, problem_type=request.problem_type)
 
 
 def _mapping(data: Mapping[Any, Any], name: str) -> Table:

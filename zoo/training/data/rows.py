@@ -33,9 +33,11 @@ class Source(ABC):
     """Where rows come from, in the data's own order. Picklable, for the workers of a loader.
 
     columns: the names of all columns of the data, whether a task uses them or not.
+    target_role: what the targets are: "label", "labels" (a list), "value" (a number), "tags", ...; None for none.
     """
 
     columns: tuple[str, ...]
+    target_role: str | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -75,6 +77,11 @@ class Rows(Sequence[Row]):
     @property
     def columns(self) -> tuple[str, ...]:
         return self._source.columns
+
+    @property
+    def target_role(self) -> str | None:
+        """What the targets are: "label", "labels" (a list), "value" (a number), "tags", ...; None for none."""
+        return self._source.target_role
 
     def __len__(self) -> int:
         return len(self._source) if self._indices is None else len(self._indices)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from zoo.errors import ConfigError, DataError
 from zoo.training.data.checks import labels_of
 from zoo.training.data.choose import OnError
+from zoo.training.data.kinds import ROLES
 from zoo.training.data.reading import read
 from zoo.training.data.rows import Dataset, Index, Rows
 
@@ -32,13 +34,17 @@ def hold_out(
     if val is None:
         return train, None
     if not isinstance(val, numbers.Real):
-        given = read(val, tasks=(dataset.task,), task=dataset.task, columns=columns, on_error=on_error)
+        said = {role: name for name, role in ROLES.items()}.get(train.target_role or "")
+        given = read(
+            val, tasks=(dataset.task,), task=dataset.task, columns=columns, on_error=on_error, problem_type=said
+        )
         return train, given.splits.get("val", given.splits["train"])
     fraction = float(val) if not isinstance(val, bool) else val
     _check_fraction(fraction)
     if "val" in dataset.splits:
         return train, dataset.splits["val"]
-    return split(train, fraction, seed=seed, stratify=has_labels(dataset.task))
+    stratify = has_labels(dataset.task) and train.target_role != "value"
+    return split(train, fraction, seed=seed, stratify=stratify)
 
 
 def has_labels(task: str) -> bool:
@@ -49,7 +55,8 @@ def has_labels(task: str) -> bool:
 def split(rows: Rows, fraction: float, *, seed: int, stratify: bool) -> tuple[Rows, Rows]:
     """(the rest, a share of `fraction`), each at least one row, in the data's own order; the same for one seed.
 
-    stratify: every label has its share in both. The rows of a label that has one alone stay in the first part.
+    stratify: every label has its share in both. The rows of a label that has one alone stay in the first part. A row of
+        several labels counts as its rarest.
     Raises DataError where nothing can be held out.
     """
     _check_fraction(fraction)
@@ -68,10 +75,12 @@ def _check_fraction(fraction: float) -> None:
 
 def _stratified(rows: Rows, wanted: int, generator: np.random.Generator) -> Index:
     members: dict[str, list[int]] = {}
-    for index, label in labels_of(rows):
+    for index, label in _rarest(rows) if rows.target_role == "labels" else labels_of(rows):
         members.setdefault(label, []).append(index)
     groups = [np.array(members[label], dtype=np.int64) for label in sorted(members)]
     room = np.array([len(group) - 1 for group in groups])
+    if not room.any() and rows.target_role == "labels":
+        return generator.permutation(len(rows))[:wanted]
     if not room.any():
         raise DataError(
             f"Each of the {len(groups)} labels has one row alone, so none can be held out. "
@@ -79,6 +88,16 @@ def _stratified(rows: Rows, wanted: int, generator: np.random.Generator) -> Inde
         )
     takes = _shares(np.array([len(group) for group in groups]), room, min(wanted, int(room.sum())), generator)
     return np.concatenate([generator.permutation(g)[:take] for g, take in zip(groups, takes, strict=True)])
+
+
+def _rarest(rows: Rows) -> Iterator[tuple[int, str]]:
+    """(row, the rarest of its labels, or "" for a row without): the ones that chance would spread worst."""
+    every: dict[int, list[str]] = {}
+    for index, label in labels_of(rows):
+        every.setdefault(index, []).append(label)
+    counts = Counter(label for labels in every.values() for label in labels)
+    for index in range(len(rows)):
+        yield index, min(every.get(index, [""]), key=lambda label: (counts[label], label))
 
 
 def _shares(sizes: Index, room: Index, wanted: int, generator: np.random.Generator) -> Index:

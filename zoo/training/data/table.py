@@ -146,6 +146,7 @@ class Cells(Source):
         self.columns = columns
         self._inputs = _several(inputs)
         self._targets = _several(targets)
+        self.target_role = self._targets[0].cell.role if self._targets else None
         self._naming = naming
 
     def __len__(self) -> int:

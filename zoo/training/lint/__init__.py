@@ -113,7 +113,7 @@ def _look(
     """sample: how many rows' inputs are opened; None for all. skip: rows that can't be read are to be left out."""
     roles = roles_of(name)
     yield from refused([*train.skipped, *(val.skipped if val is not None else ())], skip=skip)
-    if len(roles) > 1 and roles[1] in ("label", "labels", "tags") and _discrete(train):
+    if train.target_role in ("label", "labels", "tags") and _discrete(train):
         known = labels if sample is None else ()
         yield from check_labels(train, val, known)
     if roles[-1] == "tags":
