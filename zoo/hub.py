@@ -30,6 +30,13 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 _SHARD_INDEX = ".index.json"
+# In the order of preference: what can't run code first, whole before sharded.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +98,16 @@ def files(repo: str, *, revision: str | None = None) -> list[str]:
 
 
 def fetch_weights(weights: Weights) -> Fetched:
-    """The file that a spec names; all shards beside it when it is the index of a sharded checkpoint."""
-    found = fetch(weights.repo, weights.file, revision=weights.revision)
-    if weights.file.endswith(_SHARD_INDEX):
+    """The file that a spec names; all shards beside it when it is the index of a sharded checkpoint.
+
+    Repositories convert their pickles to safetensors some day: where the file is not there, and nothing says which
+    bytes it must have, another of the usual names is taken.
+    """
+    others = WEIGHT_FILES if weights.file in WEIGHT_FILES and weights.sha256 is None else ()
+    found = find(weights.repo, (weights.file, *others), revision=weights.revision) if others else None
+    # Asked once more for what is missing, so that the message says what was asked of which hub.
+    found = found or fetch(weights.repo, weights.file, revision=weights.revision)
+    if found.path.name.endswith(_SHARD_INDEX):
         for name in _shards(found.path):
             fetch(weights.repo, name, revision=found.revision)
     return found

@@ -67,6 +67,9 @@ _AUTO = {
     ("mel", True): Limits(32),
 }
 
+# A language model answers each token with its whole vocabulary: 64 million float32 are 256 MB.
+_OUTPUT_NUMBERS = 64_000_000
+
 
 def limits_of(batch_size: BatchSize, kind: str, *, accelerated: bool = False) -> Limits:
     """What `batch_size` means for inputs of this kind. Raises ConfigError for anything but a positive int or "auto"."""
@@ -75,6 +78,12 @@ def limits_of(batch_size: BatchSize, kind: str, *, accelerated: bool = False) ->
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f'batch_size is {batch_size!r}; give a positive whole number or "auto".')
     return Limits(batch_size)
+
+
+def _affordable(limits: Limits, width: int) -> Limits:
+    """The same limits, with a cost whose outputs fit into memory."""
+    cost = _OUTPUT_NUMBERS // max(width, 1)
+    return limits if limits.cost is None or limits.cost <= cost else Limits(limits.rows, max(cost, 1))
 
 
 def make_batch(encoder: Encoder, task: Task, examples: Sequence[Example]) -> Batch:
@@ -117,7 +126,7 @@ def run_rows(
     if on_error not in ("raise", "return"):
         raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     kind = task.spec.input.kind
-    limits = limits_of(batch_size, kind, accelerated=accelerated)
+    limits = _affordable(limits_of(batch_size, kind, accelerated=accelerated), task.width)
     return _run(rows, prepare, encoder, task, forward, limits, on_error, 0 if kind == "text" else workers)
 
 

@@ -87,6 +87,20 @@ class Entity(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class FilledMask(_Result):
+    """A word in the place of a mask: its `text`, its probability among the whole vocabulary, the token's id, and
+    `sequence`, the input with this one mask filled."""
+
+    text: str
+    score: float
+    token: int
+    sequence: str
+
+    def __repr__(self) -> str:
+        return f"FilledMask({self.text!r}, score={self.score:.4f}, {self.sequence!r})"
+
+
+@dataclass(frozen=True, slots=True)
 class Generation(_Result):
     """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop"."""
 
@@ -133,7 +147,8 @@ class RowError(_Result):
 
 
 Result: TypeAlias = (
-    "Classification | MultiLabel | Regression | list[Entity] | Generation | Transcript | list[Detection] | RowError"
+    "Classification | MultiLabel | Regression | list[Entity] | list[list[FilledMask]] | Generation | Transcript | "
+    "list[Detection] | RowError"
 )
 
 

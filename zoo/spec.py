@@ -20,6 +20,7 @@ TaskName = Literal[
     "text-classification",
     "token-classification",
     "text-generation",
+    "fill-mask",
     "image-classification",
     "audio-classification",
     "automatic-speech-recognition",

@@ -51,6 +51,7 @@ CASES: dict[str, Case] = {
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),
     "token-classification": Case(_tagged, ["O", "B-PER", "I-PER"]),
     "text-generation": Case(_texts, options={"max_new_tokens": 3}),
+    "fill-mask": Case(_texts, options={"top_k": 2}),
     "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),
     "feature-extraction": Case(),
 }

@@ -377,12 +377,12 @@ def test_decoding_leaves_special_tokens_out(minilm_folder: Path) -> None:
 def test_the_built_in_tokenizers() -> None:
     gpt, bert = byte_tokenizer(style="gpt"), byte_tokenizer(style="bert")
     assert gpt.get_vocab_size() == 257
-    assert bert.get_vocab_size() == 260
+    assert bert.get_vocab_size() == 261
     every = "".join(map(chr, range(256)))
     assert gpt.encode(every[:128]).ids == list(range(128))
     assert [bert.token_to_id(name) for name in ("[PAD]", "[CLS]", "[SEP]", "[UNK]")] == [0, 1, 2, 3]
     assert bert.encode("ab", "c").ids == [1, 101, 102, 2, 103, 2]
-    assert (encoder().pad_id, encoder().eos_id, encoder().vocab_size) == (0, None, 260)
+    assert (encoder().pad_id, encoder().eos_id, encoder().vocab_size) == (0, None, 261)
     assert (encoder(style="gpt").pad_id, encoder(style="gpt").eos_id) == (256, 256)
     with pytest.raises(SpecError, match=r'"bert" or "gpt"'):
         byte_tokenizer(style="t5")  # type: ignore[arg-type]

@@ -18,10 +18,16 @@ COLUMNS = {
     "audio-classification": ("audio", "label"),
     "token-classification": ("tokens", "tags"),
     "text-generation": ("text", None),
+    "fill-mask": ("text", None),
     "automatic-speech-recognition": ("audio", "text"),
     "feature-extraction": ("text", None),
 }
-METRICS = {"token-classification": "entity_f1", "text-generation": "perplexity", "automatic-speech-recognition": "wer"}
+METRICS = {
+    "token-classification": "entity_f1",
+    "text-generation": "perplexity",
+    "fill-mask": "perplexity",
+    "automatic-speech-recognition": "wer",
+}
 
 
 def test_every_task_of_the_spec_is_here() -> None:
@@ -35,8 +41,8 @@ def test_facts(name: str) -> None:
     assert kind.name == name
     assert kind.columns == COLUMNS[name]
     assert kind.metric == METRICS.get(name, "accuracy" if name.endswith("classification") else "")
-    assert kind.higher_is_better is (name not in ("text-generation", "automatic-speech-recognition"))
-    assert kind.needs_labels is (name not in ("text-generation", "feature-extraction"))
+    assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer"))
+    assert kind.needs_labels is (name not in ("text-generation", "fill-mask", "feature-extraction"))
 
 
 def test_an_unknown_task_is_suggested() -> None:

@@ -81,10 +81,11 @@ def _sizes(backend: str) -> dict[str, Any]:
 
 def _one_of_each() -> tuple[str, ...]:
     found: dict[str, str] = {}
-    for name in zoo.list_models():
+    # A family's sentence encoders and discriminators can do less than its language models.
+    for name in sorted(zoo.list_models(), key=lambda name: -len(zoo.info(name).tasks)):
         found.setdefault(family(zoo.info(name)), name)
     return tuple(sorted(found.values()))
 
 
 FAMILIES = _one_of_each()
-"""One catalogue name of each family: the first by name."""
+"""One catalogue name of each family: the first by name of those that can do most."""

@@ -14,17 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo import hub
 from zoo.errors import SpecError, UnsafeWeights, WeightsUnavailable
 
 State = dict[str, Tensor]
 
-# In the order of preference: what can't run code first, whole before sharded.
-NAMES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
+# What a checkpoint may be called, in the order of preference.
+NAMES = hub.WEIGHT_FILES
 # Training scripts wrap the tensors in one of these, beside their optimizer's.
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 

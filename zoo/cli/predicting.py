@@ -22,7 +22,17 @@ from zoo.cli.loading import (
     load_predictor,
 )
 from zoo.cli.shared import emit, note, number_or, readable, shorten
-from zoo.results import Classification, Detection, Entity, Generation, MultiLabel, Regression, RowError, Transcript
+from zoo.results import (
+    Classification,
+    Detection,
+    Entity,
+    FilledMask,
+    Generation,
+    MultiLabel,
+    Regression,
+    RowError,
+    Transcript,
+)
 
 _PANEL = "The task's own options"
 
@@ -59,7 +69,7 @@ def predict(
     tokenizer: Tokenizer = None,
     device: Device = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Labels to list, or tokens to draw from.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Labels or words to list, or tokens to draw from.", rich_help_panel=_PANEL)
     ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Of several labels: give those of this probability.", rich_help_panel=_PANEL)
@@ -150,6 +160,8 @@ def _lines(result: Any) -> list[str]:
             return result.text.splitlines() or [""]
         case Transcript():
             return [result.text]
+        case FilledMask():
+            return [f"{result.score:.4f}  {result.text!r}  {result.sequence}"]
         case Entity():
             return [f"{result.label}  {result.text!r}  {result.start}:{result.end}  {result.score:.4f}"]
         case Detection():

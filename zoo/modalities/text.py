@@ -18,6 +18,7 @@ from zoo.spec import TextInput
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
 _EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
+MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
 _PAIR = '{"text": ..., "text_pair": ...}'
 
@@ -60,6 +61,8 @@ class TextEncoder(Encoder):
     token that is spelled out in the text ("[MASK]", "<|endoftext|>") is that token.
 
     pad_id, eos_id: what the model's configuration says; used where the tokenizer has the token.
+    mask_id: the token that stands for a hidden word, or None where the tokenizer has none.
+    special_ids: of all tokens that are no text, int64, sorted.
     Raises SpecError for a tokenizer that leaves no place for the text.
     """
 
@@ -72,6 +75,9 @@ class TextEncoder(Encoder):
         self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
         self.tokenizer = _bare_copy(tokenizer)
         self.vocab_size: int = self.tokenizer.get_vocab_size()
+        self.mask_id = _first_known(self.tokenizer, MASK_TOKENS)
+        added = self.tokenizer.get_added_tokens_decoder()
+        self.special_ids: Array = np.array(sorted(i for i, token in added.items() if token.special), dtype=np.int64)
         self._before, self._after = _special_around(self.tokenizer)
         self._template: PairTemplate | None = None
         self._room = input.max_length - len(self._before) - len(self._after)
@@ -137,6 +143,10 @@ class TextEncoder(Encoder):
     def decode(self, ids: Array | Sequence[int]) -> str:
         """Token ids int64 `[T]` as text, special tokens left out."""
         return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
+
+    def word(self, token: int) -> str:
+        """One token as text, without white space around it; a piece that goes on a word keeps its mark ("##ing")."""
+        return str(self.tokenizer.decode([token], skip_special_tokens=False)).strip()
 
     def describe(self, raw: Any) -> str:
         if isinstance(raw, Mapping):
@@ -211,7 +221,7 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 def byte_tokenizer(*, style: Literal["bert", "gpt"]) -> Tokenizer:
     """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
 
-    "bert": [PAD] [CLS] [SEP] [UNK], then the bytes; words and punctuation apart; [CLS] text [SEP].
+    "bert": [PAD] [CLS] [SEP] [UNK], then the bytes, then [MASK]; words and punctuation apart; [CLS] text [SEP].
     "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
     """
     alphabet = _byte_characters()
@@ -219,7 +229,7 @@ def byte_tokenizer(*, style: Literal["bert", "gpt"]) -> Tokenizer:
         return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
     if style != "bert":
         raise SpecError(f'style is {style!r}; it is "bert" or "gpt".')
-    tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=())
+    tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=("[MASK]",))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # A task's name on the hub, and where its class is; nothing is imported until it is asked for.
 TASKS = {
     "text-classification": "zoo.tasks.classification:TextClassification",
+    "fill-mask": "zoo.tasks.fill_mask:FillMask",
     "image-classification": "zoo.tasks.classification:ImageClassification",
     "audio-classification": "zoo.tasks.classification:AudioClassification",
     "token-classification": "zoo.tasks.token_classification:TokenClassification",

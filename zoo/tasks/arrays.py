@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zoo.modalities.base import Array, Example
+from zoo.spec import ModelSpec
 
 
 def softmax(logits: Array) -> Array:
@@ -19,6 +20,12 @@ def log_softmax(logits: Array) -> Array:
     """Log-probabilities over the last axis, in the dtype of `logits`."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def vocabulary_size(spec: ModelSpec) -> int:
+    """What a language model's logits are of; 1 where the spec does not say."""
+    size = spec.config.get("vocab_size", 1)
+    return size if isinstance(size, int) else 1
 
 
 def by_length(rows: Sequence[Array], windows: Sequence[Example]) -> Array:

@@ -134,6 +134,11 @@ class Task(ABC):
     def left_padded(self) -> bool:
         return getattr(self.spec.input, "padding_side", "right") == "left"
 
+    @property
+    def width(self) -> int:
+        """Numbers that the module answers for each unit of an example's length: what outputs cost in memory."""
+        return 1
+
     def unbatch(self, outputs: Outputs, examples: Sequence[Example]) -> list[dict[str, Array]]:
         """Outputs `[B, ...]` as one mapping a window. Tasks with a length axis cut the padding off."""
         return [{name: array[i] for name, array in outputs.items()} for i in range(len(examples))]

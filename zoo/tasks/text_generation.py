@@ -12,7 +12,7 @@ import numpy as np
 from zoo.errors import InputError
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.report import Report
-from zoo.tasks.arrays import log_softmax, unpadded
+from zoo.tasks.arrays import log_softmax, unpadded, vocabulary_size
 from zoo.tasks.base import IGNORE, LossOptions, Outputs, Scorer, Task
 from zoo.tasks.generation import GenerateOptions
 from zoo.tasks.losses import cross_entropy, label_weight, refuse
@@ -70,6 +70,10 @@ class TextGeneration(Task):
 
     def scorer(self) -> Scorer:
         return _Scorer(self.name)
+
+    @property
+    def width(self) -> int:
+        return vocabulary_size(self.spec)
 
     def unbatch(self, outputs: Outputs, examples: Sequence[Example]) -> list[dict[str, Array]]:
         return [

@@ -77,6 +77,13 @@ class TrainConfig(Frozen):
         "(small crops, brightness; gain, a little noise and shift); 'strong' also mirrors images, changes colours, "
         "crops widely and erases parts, and adds more noise. True is 'light', False 'none'.",
     )
+    mask_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.15,
+        description="Of masked language modelling: the share of tokens that are hidden, others in each epoch.",
+    )
+    whole_word_masking: bool = Field(
+        default=False, description="Of masked language modelling: hide all tokens of a word, or none."
+    )
     early_stop: Positive | None = Field(
         default=None, description="Stop after so many epochs without a better metric on the validation data."
     )

@@ -44,9 +44,13 @@ class Items(ABC):
 
 @final
 class TextItems(Items):
-    """Every window of every text, encoded once."""
+    """Every window of every text, encoded once.
 
-    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> None:
+    augment: what changes a window anew in every epoch; it finds the window's source as the task left it.
+    """
+
+    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None = None) -> None:
+        self._augment = augment
         self._examples: list[Example] = []
         for number in range(len(rows)):
             try:
@@ -56,12 +60,15 @@ class TextItems(Items):
                 on_bad(number, error)
                 continue
             # The text and its offsets are for decoding; training would only keep them in memory.
-            self._examples.extend(replace(window, source=None, row=number) for window in windows)
+            self._examples.extend(
+                replace(window, source=window.source if augment else None, row=number) for window in windows
+            )
         self.lengths = np.array([example.length for example in self._examples], dtype=np.int64)
         self.rows = np.array([example.row for example in self._examples], dtype=np.int64)
 
     def load(self, epoch: int, item: int) -> list[Example]:
-        return [self._examples[item]]
+        example = self._examples[item]
+        return [self._augment(example, epoch, item) if self._augment else example]
 
     def targets(self) -> Iterator[dict[str, Array]]:
         return (dict(example.targets) for example in self._examples)
@@ -99,7 +106,7 @@ class MediaItems(Items):
 def make_items(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None) -> Items:
     """All usable rows as items; `on_bad` hears of each that is not, and may raise."""
     if task.spec.input.kind == "text":
-        return TextItems(rows, encoder, task, on_bad)
+        return TextItems(rows, encoder, task, on_bad, augment)
     return MediaItems(rows, encoder, task, on_bad, augment)
 
 

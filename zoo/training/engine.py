@@ -27,6 +27,7 @@ from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import loss_options
 from zoo.training.machine import Machine, running
+from zoo.training.masking import make_masking
 from zoo.training.progress import Display, Silent, display
 from zoo.training.saving import Identity, Saver
 from zoo.training.state import RunState
@@ -125,7 +126,7 @@ class Run:
         config, spec = self.config, self.task.spec
         if len(self.rows) >= _MANY:
             self.display.say(f"Reading {len(self.rows):,} rows.")
-        augment = make_augment(spec, self.task.name, config.augment, config.seed)
+        augment = make_masking(self.task, config) or make_augment(spec, self.task.name, config.augment, config.seed)
         self.items = encoding.make_items(self.rows, self.encoder, self.task, self._bad, augment)
         if not len(self.items):
             raise DataError(f"None of the {len(self.rows)} rows can be used. The first: {self.state.skipped[0]}")

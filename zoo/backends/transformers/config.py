@@ -20,6 +20,7 @@ _AUTO = {
     "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
     "text-generation": "MODEL_FOR_CAUSAL_LM_MAPPING",
+    "fill-mask": "MODEL_FOR_MASKED_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     "audio-classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
     "automatic-speech-recognition": "MODEL_FOR_CTC_MAPPING",
@@ -39,7 +40,7 @@ def make_config(spec: ModelSpec, *, task: str | None = None, labels: tuple[str, 
     if task == "automatic-speech-recognition":
         options["vocab_size"] = len(labels)
         options["pad_token_id"] = labels.index("<pad>") if "<pad>" in labels else 0
-    elif labels and task not in (None, "text-generation", "feature-extraction"):
+    elif labels and task not in (None, "text-generation", "fill-mask", "feature-extraction"):
         options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: index for index, label in enumerate(labels)}
     try:
@@ -73,6 +74,15 @@ def is_causal(config: PreTrainedConfig) -> bool:
     kind = type(config)
     both = kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
     return both and (kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING or bool(getattr(config, "is_decoder", 0)))
+
+
+# Position 0 of these is after the padding's own index, so that they see two tokens fewer than they have positions.
+_OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet")
+
+
+def first_position(config: PreTrainedConfig) -> int:
+    """The position of a text's first token: 0 but for RoBERTa and its kin."""
+    return int(config.pad_token_id or 0) + 1 if config.model_type in _OFFSET else 0
 
 
 def classes(config: PreTrainedConfig) -> dict[str, Any]:

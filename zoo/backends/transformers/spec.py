@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from transformers.models.auto import modeling_auto
 
 from zoo import hub
-from zoo.backends.transformers.config import classes, essentials, is_causal, make_config, quiet
+from zoo.backends.transformers.config import classes, essentials, first_position, is_causal, make_config, quiet
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.spec import (
@@ -38,6 +38,7 @@ _TASK_OF_CLASS = {
     "ForTokenClassification": {"text": "token-classification"},
     "ForCausalLM": {"text": "text-generation"},
     "LMHeadModel": {"text": "text-generation"},
+    "ForMaskedLM": {"text": "fill-mask"},
     "ForCTC": {"audio": "automatic-speech-recognition"},
     "ForAudioClassification": {"audio": "audio-classification"},
     "ForImageClassification": {"vision": "image-classification"},
@@ -45,13 +46,15 @@ _TASK_OF_CLASS = {
 _MODALITIES: dict[Modality, tuple[str, ...]] = {
     "audio": ("MODEL_FOR_CTC_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
     "vision": ("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",),
-    "text": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
+    "text": (
+        "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
+        "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    ),
 }
 _CLASSIFYING = ("text-classification", "image-classification", "audio-classification")
 # PIL's codes, which preprocessor_config.json has.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-# Position 0 of these is after the padding's own index, so that they see two tokens fewer than they have positions.
-_OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "data2vec-text", "mpnet")
 
 
 def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
@@ -183,7 +186,7 @@ def _modality(kind: str, where: str) -> Modality:
 
 def _tasks_of(modality: Modality) -> tuple[str, ...]:
     return {
-        "text": ("text-classification", "token-classification", "text-generation", "feature-extraction"),
+        "text": ("text-classification", "token-classification", "text-generation", "fill-mask", "feature-extraction"),
         "audio": ("audio-classification", "automatic-speech-recognition", "feature-extraction"),
         "vision": ("image-classification", "feature-extraction"),
     }[modality]
@@ -248,8 +251,8 @@ def _content(token: Any) -> Any:
 
 def _text_input(full: Any, read: Read) -> InputSpec:
     positions = getattr(full, "max_position_embeddings", None)
-    if isinstance(positions, int) and full.model_type in _OFFSET:
-        positions -= 2
+    if isinstance(positions, int):
+        positions -= first_position(full)
     limits = (
         positions,
         read("tokenizer_config.json").get("model_max_length"),

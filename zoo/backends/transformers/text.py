@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
-from zoo.backends.transformers.config import is_causal
+from zoo.backends.transformers.config import first_position, is_causal
 from zoo.backends.transformers.parts import base_of, head_of
-from zoo.spec import ModelSpec
+from zoo.spec import ModelSpec, TextInput
 
 
 @final
@@ -24,7 +24,11 @@ class TextModule(ZooModule):
     def __init__(self, net: PreTrainedModel, *, spec: ModelSpec, task: str) -> None:
         super().__init__(net, spec=spec, task=task, head=head_of(net))
         self.causal = is_causal(net.config)
-        self.positions = self.causal and "position_ids" in inspect.signature(base_of(net).forward).parameters
+        left = isinstance(spec.input, TextInput) and spec.input.padding_side == "left"
+        # Padding on the right moves no position, so that other models count for themselves there.
+        counted = self.causal or left
+        self.positions = counted and "position_ids" in inspect.signature(base_of(net).forward).parameters
+        self.first_position = first_position(net.config)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -54,5 +58,5 @@ class TextModule(ZooModule):
         if self.causal:
             inputs["use_cache"] = False
         if self.positions:
-            inputs["position_ids"] = position_ids(attention_mask)
+            inputs["position_ids"] = position_ids(attention_mask) + self.first_position
         return inputs
