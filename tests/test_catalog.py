@@ -35,8 +35,13 @@ def upstream(spec: ModelSpec) -> Any:
         "fill-mask": transformers.AutoModelForMaskedLM,
         "text-generation": transformers.AutoModelForCausalLM,
         "automatic-speech-recognition": transformers.AutoModelForCTC,
+        "audio-classification": transformers.AutoModelForAudioClassification,
     }
     config = transformers.AutoConfig.for_model(spec.architecture, **spec.config)
+    if spec.embedding.pooling == "xvector":
+        return transformers.AutoModelForAudioXVector.from_config(config)
+    if spec.tasks[0].endswith("-classification"):
+        config.num_labels = len(catalog.labels(spec))
     return classes[spec.tasks[0]].from_config(config)
 
 
@@ -99,9 +104,15 @@ def test_list_models_filters() -> None:
     assert catalog.list_models("bert-*", task="text-generation") == []
     assert catalog.list_models("electra-small*", task="fill-mask") == ["electra-small-generator"]
     assert catalog.list_models("*base*", modality="audio", task="automatic-speech-recognition") == [
+        "data2vec-audio-base",
+        "data2vec-audio-base-960h",
         "hubert-base",
+        "unispeech-sat-base",
+        "unispeech-sat-base-plus",
         "wav2vec2-base",
         "wav2vec2-base-960h",
+        "wavlm-base",
+        "wavlm-base-plus",
     ]
     assert catalog.list_models("dino*", task="image-feature-extraction") == catalog.list_models("dino*")
     images = catalog.list_models(task="feature-extraction", modality="vision")
@@ -209,7 +220,7 @@ def test_card_facts_are_complete(name: str) -> None:
     assert spec.source == f"https://huggingface.co/{spec.weights.repo}"
     assert spec.paper is not None
     assert spec.paper.startswith("https://")
-    assert spec.license in {"apache-2.0", "mit", "bsd-3-clause"}
+    assert spec.license in {"apache-2.0", "mit", "bsd-3-clause", "cc-by-sa-3.0", "cc-by-nc-4.0"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -114,11 +114,31 @@ class Generation(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class Spoken(_Result):
+    """A character, a word or a stretch of a transcript, with its time in seconds. `score`: a probability."""
+
+    text: str
+    start: float
+    end: float
+    score: float = 0.0
+
+    def __repr__(self) -> str:
+        return f"Spoken({self.text!r}, {self.start:.2f}-{self.end:.2f} s)"
+
+
+@dataclass(frozen=True, slots=True)
 class Transcript(_Result):
-    """What was said. `score` is the mean probability of the emitted characters."""
+    """What was said. `score` is the mean probability of the emitted characters or tokens.
+
+    `words`: each with its time, where return_timestamps="word" (or "char") was asked for; `segments`: stretches of
+    speech, of Whisper with return_timestamps=True. `language`: the code of what Whisper heard or was told.
+    """
 
     text: str
     score: float = 0.0
+    words: tuple[Spoken, ...] = ()
+    segments: tuple[Spoken, ...] = ()
+    language: str | None = None
 
     def __repr__(self) -> str:
         return f"Transcript({self.text!r}, score={self.score:.4f})"

@@ -29,7 +29,7 @@ TaskName = Literal[
 # What the hub calls a task of ours where it is of one modality: (our name, the modality).
 TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
-Pooling = Literal["mean", "cls", "max", "last"]
+Pooling = Literal["mean", "cls", "max", "last", "xvector"]
 Unit = Annotated[float, Field(gt=0, le=1)]
 
 

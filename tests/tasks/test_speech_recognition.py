@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,7 +10,8 @@ import pytest
 
 from tests.tasks.sources import one_hot, plain_window, spec
 from zoo import tasks
-from zoo.errors import ConfigError, DataError
+from zoo.errors import ConfigError, DataError, MissingDependency
+from zoo.modalities.audio import AudioSource
 from zoo.modalities.base import Array
 from zoo.tasks import ctc
 from zoo.tasks.base import LossOptions
@@ -69,9 +73,136 @@ def test_score_is_the_mean_of_emitted_characters() -> None:
     assert decode(task, "___").score == 0.0
 
 
+def said_in_windows(*windows: tuple[str, int, int], **options: Any) -> Any:
+    """Frames of 320 samples; each window with its first sample and its size."""
+    task = make()
+    outputs = [{"logits": spoken(task, frames), "lengths": np.int64(len(frames))} for frames, _, _ in windows]
+    sources = [
+        replace(plain_window(size), source=AudioSource(start + size, 16_000, start)) for _, start, size in windows
+    ]
+    return task.decode(outputs, sources, task.parse_options(options))
+
+
 def test_windows_are_joined() -> None:
-    result = decode(make(), "HE|", "___", "|LO")
+    result = said_in_windows(("HE|", 0, 960), ("___", 960, 960), ("|LO", 1920, 960))
     assert result.text == "HE LO"
+
+
+def test_what_windows_share_counts_once() -> None:
+    # Four frames are shared, and each window is wrong in the half of them that is at its border.
+    result = said_in_windows(("AB_CDEXX", 0, 2560), ("XXEFG", 1280, 1600), return_timestamps="char")
+    assert result.text == "ABCDEFG"
+    starts = [word.start for word in result.words]
+    assert starts == pytest.approx([0.0, 0.02, 0.06, 0.08, 0.10, 0.14, 0.16])
+    assert result.words[4].end == pytest.approx(0.14)  # E, heard by both, is one
+
+
+def test_times_of_words_and_characters() -> None:
+    task = make()
+    frames = "_HHEE_|_LLO__|A"
+    output = [{"logits": spoken(task, frames), "lengths": np.int64(len(frames))}]
+    found = task.decode(output, [plain_window(5000)], task.parse_options({"return_timestamps": "word"}))
+    assert [(word.text, word.start, word.end) for word in found.words] == [
+        ("HE", 0.02, 0.1), ("LO", 0.16, 0.22), ("A", pytest.approx(0.28), 0.3),
+    ]  # fmt: skip
+    assert found.text == "HE LO A"
+    assert all(0.5 < word.score < 1 for word in found.words)
+    single = task.decode(output, [plain_window(5000)], task.parse_options({"return_timestamps": "char"}))
+    assert "".join(word.text for word in single.words) == "HELOA"
+    assert single.to_dict()["words"][0] == {"text": "H", "start": 0.02, "end": 0.06, "score": single.words[0].score}
+    assert task.decode(output, [plain_window(5000)], task.parse_options({})).words == ()
+
+
+def test_times_are_upstreams() -> None:
+    """transformers' Wav2Vec2CTCTokenizer gives offsets in frames."""
+    transformers = pytest.importorskip("transformers")
+    import json
+    import tempfile
+    from pathlib import Path
+
+    rng = np.random.default_rng(0)
+    task = make()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.json").write_text(json.dumps({label: i for i, label in enumerate(LABELS)}))
+        tokenizer = transformers.Wav2Vec2CTCTokenizer(str(Path(folder) / "vocab.json"))
+    for _ in range(5):
+        ids = rng.choice([0, 0, 0, 4, 5, 6, 7, 8], size=60)
+        expected = tokenizer.decode(ids, output_word_offsets=True)
+        output = [{"logits": one_hot(ids, len(LABELS)), "lengths": np.int64(60)}]
+        found = task.decode(output, [plain_window(20_000)], task.parse_options({"return_timestamps": "word"}))
+        assert found.text == " ".join(expected.text.split())
+        ours = [(word.text, round(word.start * 50), round(word.end * 50)) for word in found.words]
+        assert ours == [(w["word"], w["start_offset"], w["end_offset"]) for w in expected.word_offsets]
+
+
+ARPA = """\\data\\
+ngram 1=6
+ngram 2=4
+
+\\1-grams:
+-1.0\t<unk>\t0
+0\t<s>\t-0.3
+-1.0\t</s>\t0
+-0.7\tcab\t-0.3
+-0.7\tbac\t-0.3
+-1.5\taa\t-0.3
+
+\\2-grams:
+-0.1\t<s> cab
+-0.2\tcab bac
+-2.0\tcab aa
+-0.1\tbac </s>
+
+\\end\\
+"""
+
+
+def test_a_language_model_chooses_among_its_words(tmp_path: Any) -> None:
+    pytest.importorskip("flashlight.lib.text")
+    pytest.importorskip("kenlm")
+    path = tmp_path / "toy.arpa"
+    path.write_text(ARPA)
+    task = make()
+    # "CAB BAA": the last letter is in doubt, and BAA is no word.
+    frames = "_CC_AB|_B_A_A_"
+    logits = spoken(task, frames)
+    logits[frames.rindex("A"), task.labels.index("C")] = 8.5
+    output = [{"logits": logits, "lengths": np.int64(len(frames))}]
+    window = [plain_window(5000)]
+    assert task.decode(output, window, task.parse_options({})).text == "CAB BAA"
+    options = task.parse_options({"lm": str(path), "return_timestamps": "word"})
+    found = task.decode(output, window, options)
+    assert found.text == "CAB BAC"
+    assert [(word.text, word.start) for word in found.words] == [("CAB", 0.02), ("BAC", 0.16)]
+    assert found.words[1].end == pytest.approx(0.26)
+    assert task.decode(output, window, options) == found
+    empty = [{"logits": logits[:0], "lengths": np.int64(0)}]
+    assert task.decode(empty, window, options).text == ""
+
+
+def test_language_models_that_cannot_be_used(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make()
+    output = [{"logits": spoken(task, "A"), "lengths": np.int64(1)}]
+    with pytest.raises(ConfigError, match="no such file"):
+        task.parse_options({"lm": str(tmp_path / "none.arpa")})
+    other = tmp_path / "x.arpa"
+    other.write_text("hello\n")
+    options = task.parse_options({"lm": str(other)})
+    if importlib.util.find_spec("flashlight") is not None:
+        with pytest.raises(ConfigError, match="no ARPA file"):
+            task.decode(output, [plain_window()], options)
+    monkeypatch.setitem(sys.modules, "kenlm", None)
+    with pytest.raises(MissingDependency, match=r"polyzoo\[lm\]"):
+        task.decode(output, [plain_window()], options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"return_timestamps": True}, {"return_timestamps": "words"}, {"beam_width": 0}, {"alpha": "x"}, {"lm": 3}],
+)
+def test_wrong_options(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        make().parse_options(options)
 
 
 def test_unbatch_cuts_frames_of_padding() -> None:

@@ -57,7 +57,8 @@ def settle(model: zoo.Model, images: int = 48) -> zoo.Model:
 def family(spec: ModelSpec) -> str:
     """What models of one family share: their code, and for speech the norm of their feature extractor."""
     norm = spec.config.get("feat_extract_norm")
-    return f"{size_of(spec)}-{norm}" if norm else size_of(spec)
+    head = "xvector" if spec.embedding.pooling == "xvector" else None
+    return "-".join(filter(None, (size_of(spec), norm, head)))
 
 
 def size_of(spec: ModelSpec) -> str:

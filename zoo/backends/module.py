@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError
 from zoo.spec import ImageInput, ModelSpec
 
-POOLINGS = ("mean", "cls", "max", "last")
+POOLINGS = ("mean", "cls", "max", "last", "xvector")
 
 
 class ZooModule(nn.Module, ABC):
@@ -116,6 +116,8 @@ def pool(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
         return rows_at(hidden, mask.long().argmax(dim=1))
     if pooling == "last":
         return rows_at(hidden, last_position(mask))
+    if pooling == "xvector":
+        raise ConfigError('pooling="xvector" is for speech models with an x-vector head.')
     real = mask.bool().unsqueeze(-1)
     if pooling == "max":
         return hidden.masked_fill(~real, torch.finfo(hidden.dtype).min).amax(dim=1)

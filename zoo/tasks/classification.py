@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from zoo.spec import ModelSpec
 
 
+# AM-softmax's margin of 0.4 between cosines, times their scale of 30.
+_SCALED_MARGIN = 30.0 * 0.4
+
+
 @dataclass(frozen=True, slots=True)
 class ClassificationOptions:
     """top_k: how many of the best labels a result lists. threshold: of a model with several labels an input, the
@@ -110,8 +114,19 @@ class ImageClassification(Classification):
 
 @final
 class AudioClassification(Classification):
-    """Labels for a recording."""
+    """Labels for a recording.
+
+    A model of x-vectors gives scaled cosines, and learns by AM-softmax (arXiv:1801.05599, upstream's AMSoftmaxLoss):
+    the right label's must be larger than the others' by a margin.
+    """
 
     name = "audio-classification"
     modalities = ("audio",)
     columns = ("audio", "label")
+
+    def loss(self, outputs: Mapping[str, Tensor], targets: Mapping[str, Tensor], options: LossOptions) -> Tensor:
+        if self.spec.embedding.pooling != "xvector" or self.spec.problem_type not in (None, SINGLE):
+            return super().loss(outputs, targets, options)
+        logits, label = outputs["logits"].float(), targets["label"]
+        margin = logits.new_zeros(logits.shape).scatter_(1, label.unsqueeze(1), _SCALED_MARGIN)
+        return super().loss({**outputs, "logits": logits - margin}, targets, options)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import numpy as np
 
@@ -19,6 +20,15 @@ _SPECIAL = re.compile(r"<.+>|\[.+\]")
 _KERNELS = (10, 3, 3, 3, 3, 2, 2)
 _STRIDES = (5, 2, 2, 2, 2, 2, 2)
 _MISSING = "\ufffd"
+
+
+class Token(NamedTuple):
+    """A token heard in the frames from `first` up to, and without, `end`. Between words the text is a space."""
+
+    text: str
+    first: int
+    end: int
+    score: float
 
 
 @final
@@ -60,20 +70,33 @@ class Vocabulary:
             raise DataError(f"The transcript has {named}, which the model's vocabulary has not. It has: {known}")
         return np.array(found, dtype=np.int64)
 
+    def spell(self, word: str) -> list[int]:
+        """The ids of one word, in the vocabulary's case, the delimiter behind it; empty when it can't be written."""
+        found = []
+        for match in self._pattern.finditer(self._cased(unicodedata.normalize("NFC", word))):
+            if match.lastindex is not None:
+                return []
+            found.append(self._index[match[0]])
+        return [*found, self._index[self._delimiter]] if found and self._delimiter else []
+
     def text(self, ids: Array) -> str:
         """The text of vocabulary ids; an unknown one is shown as the replacement character."""
         shown = (_MISSING if i == self._unknown else self._spoken(int(i)) for i in ids)
         return " ".join("".join(shown).split())
 
-    def read(self, probabilities: Array) -> tuple[str, Array]:
-        """Greedy decoding of frames float `[F, V]`: the text, and the probability of each emitted token `[N]`."""
+    def read(self, probabilities: Array) -> list[Token]:
+        """Greedy decoding of frames float `[F, V]`: the likeliest token of each, repeats and blanks left out."""
         if not len(probabilities):
-            return "", np.zeros(0)
+            return []
         best = probabilities.argmax(axis=-1)
-        fresh = np.append(True, best[1:] != best[:-1]) & (best != self.blank)
-        tokens = [self._spoken(int(best[frame])) for frame in np.flatnonzero(fresh)]
-        shown = np.array([bool(token.strip()) for token in tokens], dtype=bool)
-        return " ".join("".join(tokens).split()), probabilities.max(axis=-1)[fresh][shown]
+        firsts = np.flatnonzero(np.append(True, best[1:] != best[:-1]))
+        ends = np.append(firsts[1:], len(best))
+        peaks = probabilities.max(axis=-1)
+        return [
+            Token(self._spoken(int(best[first])), int(first), int(end), float(peaks[first]))
+            for first, end in zip(firsts, ends, strict=True)
+            if best[first] != self.blank and self._spoken(int(best[first]))
+        ]
 
     def _spoken(self, index: int) -> str:
         token = self.tokens[index]
@@ -107,6 +130,45 @@ def frames(samples: int, config: Mapping[str, Any]) -> int:
     for kernel, stride in zip(config.get("conv_kernel", _KERNELS), config.get("conv_stride", _STRIDES), strict=True):
         samples = max((samples - kernel) // stride + 1, 0)
     return samples
+
+
+def stride(config: Mapping[str, Any]) -> int:
+    """Samples between the beginnings of two frames."""
+    return math.prod(config.get("conv_stride", _STRIDES))
+
+
+def text_of(tokens: Iterable[Token]) -> str:
+    return " ".join("".join(token.text for token in tokens).split())
+
+
+def words_of(tokens: Sequence[Token], *, separate: bool) -> list[list[Token]]:
+    """Tokens by word. separate: each token is a word, for a vocabulary that writes none between words."""
+    words: list[list[Token]] = [[]]
+    for token in tokens:
+        if not token.text.strip() or separate:
+            words.append([])
+        if token.text.strip():
+            words[-1].append(token)
+    return [word for word in words if word]
+
+
+def stitch(frames: Sequence[Array], starts: Sequence[int], sizes: Sequence[int], stride: int) -> tuple[Array, Array]:
+    """The frames of overlapping windows as one row of frames `[F, ...]`, and where each begins: int64 `[F]`, samples.
+
+    Of what two windows share, the first half is the earlier one's: both then decide where they heard what came
+    before and after. starts, sizes: of the windows, in samples. stride: samples between two frames.
+    """
+    places = [start + stride * np.arange(len(part)) for part, start in zip(frames, starts, strict=True)]
+    kept = []
+    for index, place in enumerate(places):
+        keep = np.ones(len(place), dtype=bool)
+        if index:
+            keep &= place >= (starts[index] + starts[index - 1] + sizes[index - 1]) / 2
+        if index + 1 < len(places):
+            keep &= place < (starts[index + 1] + starts[index] + sizes[index]) / 2
+        kept.append(keep)
+    joined = np.concatenate([part[keep] for part, keep in zip(frames, kept, strict=True)])
+    return joined, np.concatenate([place[keep] for place, keep in zip(places, kept, strict=True)])
 
 
 def frames_needed(labels: Array) -> int:

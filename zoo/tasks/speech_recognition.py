@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import numpy as np
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
 from zoo.modalities.base import Array, Example
 from zoo.report import Report
-from zoo.results import Transcript
+from zoo.results import Spoken, Transcript
 from zoo.spec import AudioInput
-from zoo.tasks import ctc
+from zoo.tasks import ctc, lm
 from zoo.tasks.arrays import softmax
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
 from zoo.tasks.losses import refuse
@@ -23,6 +25,37 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from zoo.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class CtcOptions:
+    """return_timestamps: False, "word" or "char": what `Transcript.words` has, each with its time.
+
+    lm: an n-gram language model of words, an `.arpa` file; the transcript is then searched for among its words, with
+    `beam_width` hypotheses, instead of taken frame by frame. alpha: the weight of the model's log-probability (base
+    10); beta: what each word adds.
+    """
+
+    return_timestamps: Literal[False, "word", "char"] = False
+    lm: str | None = None
+    alpha: float = 0.5
+    beta: float = 1.5
+    beam_width: int = 100
+
+    def __post_init__(self) -> None:
+        if self.return_timestamps not in (False, "word", "char"):
+            raise ConfigError(
+                f'return_timestamps is {self.return_timestamps!r}; a CTC model takes "word", "char" or False.'
+            )
+        if self.lm is not None:
+            if not isinstance(self.lm, str | os.PathLike) or not Path(self.lm).is_file():
+                raise ConfigError(f"lm is {str(self.lm)!r}, and no such file is there; give an .arpa file.")
+            object.__setattr__(self, "lm", os.fspath(self.lm))
+        if isinstance(self.beam_width, bool) or not isinstance(self.beam_width, int) or self.beam_width < 1:
+            raise ConfigError(f"beam_width is {self.beam_width!r}; give a positive whole number.")
+        for name in ("alpha", "beta"):
+            if isinstance(getattr(self, name), bool) or not isinstance(getattr(self, name), int | float):
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; give a number.")
 
 
 @final
@@ -38,6 +71,9 @@ class SpeechRecognition(Task):
     columns = ("audio", "text")
     metric = "wer"
     higher_is_better = False
+    options = CtcOptions
+    # What two windows share: neither has heard enough before its beginning, or after its end, to be sure of it.
+    overlap = 0.1
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         super().__init__(spec, labels)
@@ -119,11 +155,35 @@ class SpeechRecognition(Task):
         return bool(a.text == b.text)
 
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Transcript:
-        """The likeliest token of each frame, repeats and blanks left out; windows are joined by a space."""
-        parts = [self._vocabulary.read(softmax(output["logits"].astype(np.float64))) for output in outputs]
-        text = self._vocabulary.space.join(part for part, _ in parts if part)
-        scores = np.concatenate([found for _, found in parts])
-        return Transcript(text, float(scores.mean()) if len(scores) else 0.0)
+        """The likeliest token of each frame, repeats and blanks left out; windows share frames, which count once."""
+        chosen = options or CtcOptions()
+        vocabulary = self._vocabulary
+        probabilities, places = self._frames(outputs, windows)
+        tokens = vocabulary.read(probabilities)
+        if chosen.lm is not None:
+            tokens = lm.search(probabilities, vocabulary, chosen)
+        said = [token for token in tokens if token.text.strip()]
+        score = float(np.mean([token.score for token in said])) if said else 0.0
+        words: tuple[Spoken, ...] = ()
+        if chosen.return_timestamps:
+            separate = chosen.return_timestamps == "char" or not vocabulary.space
+            words = tuple(self._spoken(word, places) for word in ctc.words_of(tokens, separate=separate))
+        return Transcript(ctc.text_of(tokens), score, words)
+
+    def _frames(self, outputs: Sequence[Outputs], windows: Sequence[Example]) -> tuple[Array, Array]:
+        """Probabilities float64 `[F, V]` of the whole recording, and each frame's first sample, int64 `[F]`."""
+        parts = [softmax(output["logits"].astype(np.float64)) for output in outputs]
+        step = ctc.stride(self.spec.config)
+        starts = [getattr(window.source, "start", 0) for window in windows]
+        if len(parts) == 1:
+            return parts[0], starts[0] + step * np.arange(len(parts[0]))
+        return ctc.stitch(parts, starts, [window.length for window in windows], step)
+
+    def _spoken(self, tokens: Sequence[ctc.Token], places: Array) -> Spoken:
+        rate = self.spec.input.sampling_rate  # type: ignore[union-attr]
+        end = int(places[tokens[-1].end - 1]) + ctc.stride(self.spec.config)
+        score = float(np.mean([token.score for token in tokens]))
+        return Spoken("".join(token.text for token in tokens), int(places[tokens[0].first]) / rate, end / rate, score)
 
     @property
     def _vocabulary(self) -> ctc.Vocabulary:

@@ -10,13 +10,17 @@ from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, masked_group_norm, pool
 from zoo.backends.transformers.parts import base_of, head_of
-from zoo.errors import SpecError
+from zoo.backends.transformers.speech_parts import MaskedPositionalConvs, cosine_scores, x_vectors
+from zoo.errors import ConfigError, SpecError
 from zoo.spec import ModelSpec
 
 
 @final
 class AudioModule(ZooModule):
-    """Models over the raw waveform: Wav2Vec2, HuBERT and their kin.
+    """Models over the raw waveform: Wav2Vec2, HuBERT, WavLM and their kin.
+
+    With an x-vector head (`spec.embedding.pooling` is "xvector"), classification compares x-vectors with a vector for
+    each label: logits are 30 times their cosines.
 
     Inputs: float32 `input_values [B, S]` and int64 `attention_mask [B, S]`, padded on the right.
     """
@@ -30,17 +34,30 @@ class AudioModule(ZooModule):
         self.masked = isinstance(getattr(layers[0], "layer_norm", None), nn.GroupNorm)
         if self.masked:
             layers[0] = MaskedGroupNormConv(layers[0])
+        self.speakers = hasattr(net, "tdnn")
+        embedding = getattr(getattr(base, "encoder", None), "pos_conv_embed", None)
+        if hasattr(embedding, "layers"):
+            base.encoder.pos_conv_embed = MaskedPositionalConvs(embedding)
         self.augment = bool(getattr(net.config, "apply_spec_augment", True))
 
     def forward(self, input_values: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         if self.task == "feature-extraction":
             return {"embedding": self.embed(input_values=input_values, attention_mask=attention_mask)}
+        if self.speakers:
+            net: Any = self.net
+            return {
+                "logits": cosine_scores(net.objective, net.classifier(self._x_vectors(input_values, attention_mask)))
+            }
         logits = self.net(**self._inputs(input_values, attention_mask)).logits
         if self.task == "automatic-speech-recognition":
             return {"logits": logits, "lengths": self.frames(attention_mask)}
         return {"logits": logits}
 
     def pooled(self, pooling: str, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+        if pooling == "xvector":
+            if not self.speakers:
+                raise ConfigError('pooling="xvector" needs a model with an x-vector head, such as wavlm-base-plus-sv.')
+            return self._x_vectors(input_values, attention_mask)
         hidden: Tensor = base_of(self.net)(**self._inputs(input_values, attention_mask)).last_hidden_state
         counted = torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
         return pool(hidden, counted < self.frames(attention_mask).unsqueeze(1), pooling)
@@ -50,6 +67,17 @@ class AudioModule(ZooModule):
         net: Any = self.net
         frames: Tensor = net._get_feat_extract_output_lengths(attention_mask.long().sum(dim=-1))
         return frames.long()
+
+    def _x_vectors(self, input_values: Tensor, attention_mask: Tensor) -> Tensor:
+        net: Any = self.net
+        weighted = bool(getattr(net.config, "use_weighted_layer_sum", False))
+        inputs = self._inputs(input_values, attention_mask)
+        found = base_of(net)(**inputs, output_hidden_states=weighted)
+        hidden = found.last_hidden_state
+        if weighted:
+            shares = torch.softmax(net.layer_weights, dim=-1).view(-1, 1, 1, 1)
+            hidden = (torch.stack(tuple(found.hidden_states)) * shares).sum(dim=0)
+        return x_vectors(net, hidden, self.frames(attention_mask))
 
     def _inputs(self, input_values: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         if self.training and self.augment:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.models.auto import modeling_auto
 
 from zoo.backends.module import ZooModule
 from zoo.backends.transformers.config import classes, make_config, quiet
@@ -18,8 +19,10 @@ from zoo.backends.weights import check_fit
 from zoo.errors import SpecError
 from zoo.spec import ModelSpec
 
-# Where the module of a task is; of a modality for tasks that are not named. Imported when it is built.
+# Where the module of a task is; of a kind of input or a modality for tasks that are not named. Imported when it is
+# built.
 _MODULES = {
+    "mel": "spectrogram:SpectrogramModule",
     "text": "text:TextModule",
     "audio": "audio:AudioModule",
     "vision": "image:ImageModule",
@@ -42,12 +45,15 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
 
 
 def _module_class(spec: ModelSpec, task: str) -> Any:
-    module, name = _MODULES.get(task, _MODULES[spec.modality]).split(":")
+    keys = (task, spec.input.kind, spec.modality)
+    module, name = next(_MODULES[key] for key in keys if key in _MODULES).split(":")
     return getattr(importlib.import_module(f"zoo.backends.transformers.{module}"), name)
 
 
 def _class_of(spec: ModelSpec, config: PreTrainedConfig, task: str) -> Any:
     found = classes(config).get(task)
+    if spec.embedding.pooling == "xvector" and task in ("feature-extraction", "audio-classification"):
+        found = modeling_auto.MODEL_FOR_AUDIO_XVECTOR_MAPPING.get(type(config), None)
     if found is None:
         raise SpecError(
             f"{spec.name} ({spec.architecture}) can't be built for {task!r}; "

@@ -19,6 +19,7 @@ from zoo.spec import (
     Embedding,
     ImageInput,
     InputSpec,
+    MelInput,
     Modality,
     ModelSpec,
     Pooling,
@@ -53,6 +54,7 @@ _MODALITIES: dict[Modality, tuple[str, ...]] = {
     ),
 }
 _CLASSIFYING = ("text-classification", "image-classification", "audio-classification")
+_AST = "audio-spectrogram-transformer"
 # PIL's codes, which preprocessor_config.json has.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -116,7 +118,7 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
         tasks=[default, *(task for task in allowed if task != default)],
         input=_INPUTS[modality](full, read).model_dump(),
         labels=_labels(default, config, full, read),
-        embedding=_embedding(read).model_dump(),
+        embedding=_embedding(config, read).model_dump(),
     )
 
 
@@ -271,6 +273,12 @@ def has_token_types(full: Any) -> bool:
 
 def _audio_input(full: Any, read: Read) -> InputSpec:
     said = read("preprocessor_config.json")
+    if full.model_type == _AST:
+        own = {"mean": said.get("mean", -4.2677393), "std": said.get("std", 4.5689974)}
+        frames, bins = said.get("max_length", full.max_length), said.get("num_mel_bins", full.num_mel_bins)
+        return MelInput(
+            sampling_rate=said.get("sampling_rate", 16_000), layout="kaldi", bins=bins, frames=frames, **own
+        )
     return AudioInput(
         sampling_rate=int(said.get("sampling_rate", 16_000)), normalize=bool(said.get("do_normalize", True))
     )
@@ -302,12 +310,17 @@ def _pair(size: Any) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, (int, float)) else (int(size[0]), int(size[1]))
 
 
-def _embedding(read: Read) -> Embedding:
-    """How sentence-transformers pools and normalises, for a folder that it wrote."""
+def _embedding(config: Mapping[str, Any], read: Read) -> Embedding:
+    """How sentence-transformers pools and normalises, for a folder that it wrote; by x-vectors where there are some."""
+    if any(str(made).endswith("ForXVector") for made in config.get("architectures") or ()):
+        return Embedding(pooling="xvector", normalize=True)
+    if config.get("model_type") == _AST:
+        return Embedding(pooling="cls")
     modules = [str(item.get("type", "")) for item in read("modules.json").get("items", ())]
     pooling = read("1_Pooling/config.json") if modules else {}
     chosen: Pooling = "mean"
-    for option in get_args(Pooling):
+    options: tuple[Pooling, ...] = ("mean", "cls", "max", "last")
+    for option in options:
         if pooling.get({"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
                         "max": "pooling_mode_max_tokens", "last": "pooling_mode_lasttoken"}[option]):  # fmt: skip
             chosen = option
