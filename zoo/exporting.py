@@ -153,7 +153,8 @@ def _card(reference: Predictor, spec: ModelSpec, example: dict[str, Array], outp
 
 def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.TensorSpec:
     first = next(iter(example.values()))
-    length = first.shape[1] if first.ndim == 2 else None
+    # A table's row is of fixed width.
+    length = first.shape[1] if first.ndim == 2 and next(iter(example)) not in ("categories", "numbers") else None
     shape: list[int | str] = ["batch", *array.shape[1:]]
     if array.ndim > 1 and length is not None and array.shape[1] == length:
         shape[1] = "length"

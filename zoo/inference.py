@@ -63,6 +63,8 @@ _AUTO = {
     ("image", True): Limits(128),
     ("audio", False): Limits(1),
     ("audio", True): Limits(64, 64 * 16_000 * 10),
+    ("tabular", False): Limits(1024),
+    ("tabular", True): Limits(8192),
     ("mel", False): Limits(1),
     ("mel", True): Limits(32),
 }
@@ -127,7 +129,8 @@ def run_rows(
         raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     kind = task.spec.input.kind
     limits = _affordable(limits_of(batch_size, kind, accelerated=accelerated), task.width)
-    return _run(rows, prepare, encoder, task, forward, limits, on_error, 0 if kind == "text" else workers)
+    light = kind in ("text", "tabular")
+    return _run(rows, prepare, encoder, task, forward, limits, on_error, 0 if light else workers)
 
 
 def _run(

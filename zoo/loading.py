@@ -14,7 +14,7 @@ from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailabl
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
 from zoo.modalities.text import byte_tokenizer
-from zoo.spec import ModelSpec, ProblemType, TextInput
+from zoo.spec import ModelSpec, ProblemType, TabularInput, TextInput
 from zoo.tasks.classification import Classification
 from zoo.tasks.problems import REGRESSION, VALUE
 
@@ -91,6 +91,27 @@ def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, 
     labels = spec.labels if isinstance(spec.labels, tuple) else ()
     headless = zoo_tasks.get(task).needs_labels and not labels
     return backends.build(spec, task="feature-extraction" if headless else task, labels=labels, state=state, seed=seed)
+
+
+def learned(spec: ModelSpec, task: str, rows: Any, config: Any) -> ModelSpec:
+    """The spec with what only the data can say of its input: the columns of a table; the very same where it says all.
+
+    rows: `training.data.Rows`. Raises ConfigError for options that are for tables alone.
+    """
+    named = bool(config.column_kinds or config.crosses)
+    if not isinstance(spec.input, TabularInput):
+        if named:
+            raise ConfigError(f"column_kinds and crosses are for tables; {spec.name} takes {spec.input.kind}.")
+        return spec
+    from zoo.modalities import tabular_schema
+
+    table = spec.input
+    if named or not table.columns:
+        options = {name: spec.config[name] for name in ("hash_above", "hash_buckets", "cross_buckets")}
+        table = tabular_schema.learn(rows.inputs(), kinds=config.column_kinds, crosses=config.crosses, **options)
+    if task == "tabular-regression" and table.target is None:
+        table = table.model_copy(update={"target": tabular_schema.target_range(rows.targets())})
+    return spec if table is spec.input else spec.evolve(input=table.model_dump())
 
 
 def choose_task(spec: ModelSpec, task: str) -> str:
@@ -180,6 +201,8 @@ def _state(
         return backends.read_state(path), spec
     if found.state is not None:
         return backends.read_state(found.state), spec
+    if spec.weights is None and isinstance(spec.input, TabularInput):
+        return None, spec  # there is nothing to be had before a table was seen
     return backends.fetch_state(spec)
 
 

@@ -15,6 +15,7 @@ from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DeviceError, missing
 from zoo.inference import Batch, BatchSize, Forward, OnError
 from zoo.loading import PRETRAINED, Parts, Source
+from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
@@ -259,6 +260,10 @@ class Model(Predictor):
             chosen = chosen.model_copy(update={"label_smoothing": 0.0})
         found = tuple(labels) if labels is not None else self._labels_for(train.task, train)
         data.check(train.task, train, val, found)
+        spec = loading.learned(self.spec, train.task, train, chosen)
+        if spec is not self.spec:
+            self.spec, self.encoder = spec, make_encoder(spec)
+            self._rebuild(train.task, found, chosen.seed, problem, afresh=True)
         self._rebuild(train.task, found, chosen.seed, problem)
         if chosen.lint:
             training.lint_before(self.task, self.encoder, train, val, chosen)
@@ -297,17 +302,19 @@ class Model(Predictor):
         found = kind.labels_of(rows.targets())
         return self.labels if set(found) <= set(self.labels) and self.task.name == task else found
 
-    def _rebuild(self, task: str, labels: tuple[str, ...], seed: int, problem: ProblemType | None) -> None:
+    def _rebuild(
+        self, task: str, labels: tuple[str, ...], seed: int, problem: ProblemType | None, *, afresh: bool = False
+    ) -> None:
         """problem: of a classification; None for the other tasks."""
         loading.choose_task(self.spec, task)
         spec = self.spec.evolve(labels=labels or None, problem_type=problem)
-        if task == self.task.name and labels == self.labels and self._has_head():
+        if not afresh and task == self.task.name and labels == self.labels and self._has_head():
             # The same head, and what its logits mean is written down.
             self.spec = spec if labels else self.spec.evolve(problem_type=problem)
             self.task = zoo_tasks.make(task, self.spec, labels)
             return
         device = self.device
-        self.module = loading.build(spec, task, self.module.net.state_dict(), seed)
+        self.module = loading.build(spec, task, None if afresh else self.module.net.state_dict(), seed)
         self.spec = spec
         self.task = zoo_tasks.make(task, spec, labels)
         self.to(str(device))

@@ -64,14 +64,16 @@ class Predictor(ABC):
         """One input gives one result; a list gives a list, in the order given.
 
         inputs: text (`str`); an image (path, bytes, PIL image, array `[H, W, 3]`); sound (path, bytes, mono array
-            `[S]` at the model's rate, or `(array, sampling_rate)`); or a list of them.
+            `[S]` at the model's rate, or `(array, sampling_rate)`); a row of a table (a dict, or a data frame of
+            rows); or a list of them.
         batch_size: rows a batch, or "auto": sorted by length under a budget that suits the device.
         on_error: "raise" (InputError that names the row), or "return" a `RowError` in the row's place.
         options: the task's own: `top_k` of a classification; `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
             `top_p`, `seed`, `stop` of a generation, by transformers' names. ConfigError for any other.
         """
-        if isinstance(inputs, list):
-            return list(self.predict_iter(inputs, batch_size=batch_size, on_error=on_error, **options))
+        several = self.encoder.several(inputs)
+        if several is not None:
+            return list(self.predict_iter(several, batch_size=batch_size, on_error=on_error, **options))
         return next(self.predict_iter([inputs], batch_size=batch_size, on_error=on_error, **options))
 
     def predict_iter(
@@ -101,9 +103,9 @@ class Predictor(ABC):
         """
         task = FeatureExtraction(self.spec)
         options = task.parse_options({} if normalize is None else {"normalize": normalize})
-        many = isinstance(inputs, list)
+        several = self.encoder.several(inputs)
         outcomes = run_rows(
-            inputs if many else [inputs],
+            [inputs] if several is None else several,
             prepare=lambda raw: task.encode(self.encoder, raw, options),
             encoder=self.encoder,
             task=task,
@@ -112,7 +114,7 @@ class Predictor(ABC):
             accelerated=self.accelerated,
         )
         vectors = [np.asarray(task.decode(outcome.outputs, outcome.windows, options)) for outcome in outcomes]
-        if not many:
+        if several is None:
             return vectors[0]
         return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
 

@@ -63,7 +63,7 @@ class MultiLabel(_Result):
 
 @dataclass(frozen=True, slots=True)
 class Regression(_Result):
-    """A number."""
+    """A number, in the unit of the training data's targets."""
 
     value: float
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from zoo.errors import SpecError, suggest
 
-Modality = Literal["text", "vision", "audio"]
+Modality = Literal["text", "vision", "audio", "tabular"]
 TaskName = Literal[
     "text-classification",
     "token-classification",
@@ -25,6 +25,8 @@ TaskName = Literal[
     "audio-classification",
     "automatic-speech-recognition",
     "feature-extraction",
+    "tabular-classification",
+    "tabular-regression",
 ]
 # What the hub calls a task of ours where it is of one modality: (our name, the modality).
 TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
@@ -84,7 +86,62 @@ class MelInput(Frozen):
     std: float = Field(default=0.5, gt=0)
 
 
-InputSpec = Annotated[TextInput | ImageInput | AudioInput | MelInput, Field(discriminator="kind")]
+class TabularColumn(Frozen):
+    """One column of a table, as it was learned from the training data."""
+
+    name: str
+    kind: Literal["categorical", "set", "numeric"]
+    values: tuple[str, ...] = Field(default=(), description="Known categories, the most frequent first.")
+    buckets: int = Field(default=0, ge=0, description="Categories by their hash instead, this many; 0: by `values`.")
+    width: int = Field(default=1, ge=1, description="Values that a cell of a set holds at most.")
+    separator: str = Field(default="|", min_length=1, description="Between the values of a set that is a text.")
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class Cross(Frozen):
+    """The combinations of some categorical columns, by their hash: one weight of the wide part a bucket."""
+
+    columns: tuple[str, ...] = Field(min_length=2)
+    buckets: int = Field(gt=0)
+
+
+class TargetRange(Frozen):
+    """The numbers of a regression's training data: outputs are scaled by them, and answers stay within them."""
+
+    mean: float
+    std: float = Field(gt=0)
+    low: float
+    high: float
+
+
+class TabularInput(Frozen):
+    """A row of a table: int64 `categories [S]` and `crosses [X]`, float32 `numbers [2 M]`; no columns before data."""
+
+    kind: Literal["tabular"] = "tabular"
+    columns: tuple[TabularColumn, ...] = ()
+    crosses: tuple[Cross, ...] = ()
+    target: TargetRange | None = None
+
+    @model_validator(mode="after")
+    def _crosses_name_categories(self) -> TabularInput:
+        names = [column.name for column in self.columns]
+        categorical = [column.name for column in self.columns if column.kind != "numeric"]
+        if len(set(names)) != len(names):
+            raise ValueError("two columns have one name")
+        for name in (name for cross in self.crosses for name in cross.columns):
+            if name not in categorical:
+                raise ValueError(f"{name!r} is crossed and no categorical column; those are: {', '.join(categorical)}")
+        return self
+
+    def __str__(self) -> str:
+        shown = [f"{len(self.columns)} columns" if self.columns else "columns are learned from the data"]
+        shown += [f"{column.name} ({column.kind})" for column in self.columns[:20]]
+        crosses = [" x ".join(cross.columns) for cross in self.crosses]
+        return ", ".join(shown) + (f"; crosses: {', '.join(crosses)}" if crosses else "")
+
+
+InputSpec = Annotated[TextInput | ImageInput | AudioInput | MelInput | TabularInput, Field(discriminator="kind")]
 
 
 class Weights(Frozen):
@@ -111,7 +168,7 @@ class ModelSpec(Frozen):
     title: str = ""
     modality: Modality
     tasks: tuple[TaskName, ...] = Field(min_length=1, description="The first is the default of load().")
-    backend: Literal["timm", "torchvision", "transformers", "torchaudio"]
+    backend: Literal["timm", "torchvision", "transformers", "torchaudio", "zoo"]
     architecture: str = Field(description="The backend's own name: a timm model, a transformers model_type, ...")
     config: dict[str, Any] = Field(default_factory=dict, description="The backend's own options for this architecture.")
     weights: Weights | None = None
@@ -141,7 +198,9 @@ class ModelSpec(Frozen):
 
     @model_validator(mode="after")
     def _input_fits(self) -> ModelSpec:
-        allowed = {"text": ("text",), "vision": ("image",), "audio": ("audio", "mel")}[self.modality]
+        allowed = {"text": ("text",), "vision": ("image",), "audio": ("audio", "mel"), "tabular": ("tabular",)}[
+            self.modality
+        ]
         if self.input.kind not in allowed:
             kinds = " or ".join(map(repr, allowed))
             raise ValueError(f"modality {self.modality!r} takes input of kind {kinds}, not {self.input.kind!r}")
@@ -170,8 +229,8 @@ class ModelSpec(Frozen):
 
 def card(spec: ModelSpec) -> str:
     """The spec as a small table for a terminal."""
-    shown = spec.input.model_dump()
-    kind = shown.pop("kind")
+    kind = spec.input.kind
+    shown = spec.input.model_dump(exclude={"kind"})
     labels = (
         f"{len(spec.labels)}: {', '.join(spec.labels[:5])}{', ...' if len(spec.labels) > 5 else ''}"
         if isinstance(spec.labels, tuple)
@@ -184,7 +243,8 @@ def card(spec: ModelSpec) -> str:
         "backend": f"{spec.backend} ({spec.architecture})",
         "weights": f"{spec.weights.repo}@{spec.weights.revision}" if spec.weights else "none",
         "parameters": f"{spec.parameters / 1e6:,.1f} M" if spec.parameters else None,
-        "input": f"{kind} " + ", ".join(f"{key}={value}" for key, value in shown.items()),
+        "input": f"{kind} "
+        + (str(spec.input) if kind == "tabular" else ", ".join(f"{key}={value}" for key, value in shown.items())),
         "labels": labels,
         "license": spec.license,
         "paper": spec.paper,
@@ -226,7 +286,9 @@ def _fault(model: type[BaseModel], item: Any) -> str:
 
 def _keys(model: type[BaseModel]) -> list[str]:
     nested: list[type[BaseModel]] = (
-        [TextInput, ImageInput, AudioInput, MelInput, Weights, Embedding] if model is ModelSpec else []
+        [TextInput, ImageInput, AudioInput, MelInput, TabularInput, TabularColumn, Weights, Embedding]
+        if model is ModelSpec
+        else []
     )
     return [*model.model_fields, *(key for part in nested for key in part.model_fields)]
 

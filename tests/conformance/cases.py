@@ -53,6 +53,8 @@ CASES: dict[str, Case] = {
     "text-generation": Case(_texts, options={"max_new_tokens": 3}),
     "fill-mask": Case(_texts, options={"top_k": 2}),
     "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),
+    "tabular-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
+    "tabular-regression": Case(_alternating(1.5, 4.0)),
     "feature-extraction": Case(),
 }
 

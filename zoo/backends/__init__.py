@@ -77,9 +77,9 @@ def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
 
 def complete(spec: ModelSpec) -> ModelSpec:
     """With the backend's whole configuration, so that a saved model needs neither network nor today's defaults."""
-    if spec.backend != "transformers":
+    if spec.backend not in ("transformers", "zoo"):
         return spec
-    completed: ModelSpec = _backend("transformers").complete(spec)
+    completed: ModelSpec = _backend(spec.backend).complete(spec)
     return completed
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
@@ -56,7 +57,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files of images or sounds, or texts; - reads one a line from standard input.",
+            help="Files of images or sounds, texts, or rows of a table as JSON; - reads one a line from standard input.",
             show_default=False,
         ),
     ],
@@ -117,7 +118,7 @@ def predict(
     }
     texts, shown = itertools.tee(_inputs(inputs))
     results = predictor.predict_iter(
-        texts,
+        map(_row, texts) if predictor.spec.input.kind == "tabular" else texts,
         batch_size=number_or(batch_size, ["auto"], "--batch-size"),
         on_error=on_error.value,
         **{name: value for name, value in given.items() if value is not None},
@@ -131,6 +132,14 @@ def _inputs(given: list[str]) -> Iterator[str]:
             yield from (line.rstrip("\r\n") for line in sys.stdin)
         else:
             yield text
+
+
+def _row(text: str) -> Any:
+    """A row of a table as JSON; what is none stays a text, which the encoder refuses."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:

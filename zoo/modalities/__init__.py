@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from zoo.errors import SpecError
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.spec import ImageInput, MelInput, ModelSpec, TextInput
+from zoo.spec import ImageInput, MelInput, ModelSpec, TabularInput, TextInput
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,6 +36,10 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
         from zoo.modalities.spectrogram import MelEncoder
 
         return MelEncoder(spec.input)
+    if isinstance(spec.input, TabularInput):
+        from zoo.modalities.tabular import TabularEncoder
+
+        return TabularEncoder(spec.input)
     from zoo.modalities.audio import AudioEncoder
 
     return AudioEncoder(spec.input)

@@ -46,7 +46,7 @@ class Example:
 
 
 class Encoder(ABC):
-    """A modality. Abstract or final: `TextEncoder`, `ImageEncoder`, `AudioEncoder`.
+    """A modality. Abstract or final: `TextEncoder`, `ImageEncoder`, `AudioEncoder`, `TabularEncoder`.
 
     ragged: names of the inputs whose second axis, behind the batch's, differs from batch to batch.
     """
@@ -60,6 +60,10 @@ class Encoder(ABC):
         overlap: the share of a window, in [0, 0.9], that it repeats of the one before it.
         Raises InputError that says what came and what is accepted.
         """
+
+    def several(self, inputs: Any) -> list[Any] | None:
+        """What was given to predict() as the raw inputs that it is, or None for one input."""
+        return inputs if isinstance(inputs, list) else None
 
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:

@@ -21,6 +21,8 @@ TASKS = {
     "token-classification": "zoo.tasks.token_classification:TokenClassification",
     "text-generation": "zoo.tasks.text_generation:TextGeneration",
     "automatic-speech-recognition": "zoo.tasks.speech_recognition:SpeechRecognition",
+    "tabular-classification": "zoo.tasks.tabular:TabularClassification",
+    "tabular-regression": "zoo.tasks.tabular:TabularRegression",
     "feature-extraction": "zoo.tasks.feature_extraction:FeatureExtraction",
 }
 

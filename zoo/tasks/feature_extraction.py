@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from zoo.spec import ModelSpec
 
-_INPUTS = {"text": "text", "vision": "image", "audio": "audio"}
+_INPUTS = {"text": "text", "vision": "image", "audio": "audio", "tabular": "row"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class FeatureExtraction(Task):
     """Outputs `embedding [B, D]`; a result is float32 `[D]`, the mean of the windows counted by their length."""
 
     name = "feature-extraction"
-    modalities = ("text", "vision", "audio")
+    modalities = ("text", "vision", "audio", "tabular")
     output = "embedding"
     columns = ("text", None)  # of one model: by its modality
     metric = ""

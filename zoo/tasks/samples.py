@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zoo.modalities.base import Array
-from zoo.spec import AudioInput, ImageInput, MelInput, ModelSpec
+from zoo.spec import AudioInput, ImageInput, MelInput, ModelSpec, TabularInput
 
 
 def samples_of(spec: ModelSpec) -> list[Any]:
@@ -17,6 +17,8 @@ def samples_of(spec: ModelSpec) -> list[Any]:
         return [_image(rng, height, width) for height, width in ((180, 240), (97, 61), (256, 256), (40, 300))]
     if isinstance(spec.input, (AudioInput, MelInput)):
         return [_sound(rng, spec.input.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
+    if isinstance(spec.input, TabularInput):
+        return [_row(spec.input, rng, kind) for kind in ("known", "known", "unknown", "missing", "known", "known")]
     words = [
         "The",
         "quick",
@@ -52,3 +54,20 @@ def _sound(rng: np.random.Generator, rate: int, seconds: float) -> tuple[Array, 
     t = np.arange(int(rate * seconds)) / rate
     wave = 0.4 * np.sin(2 * np.pi * (180 + 400 * t) * t) * np.exp(-t) + rng.normal(0, 0.02, t.shape)
     return wave.astype(np.float32), rate
+
+
+def _row(table: TabularInput, rng: np.random.Generator, kind: str) -> dict[str, Any]:
+    """A row of a table: of known categories, of ones that training never saw, or with every other cell missing."""
+    row: dict[str, Any] = {}
+    for place, column in enumerate(table.columns):
+        known = column.values or ("a", "b", "c")
+        picked = [known[int(rng.integers(len(known)))] for _ in range(min(column.width, 3))]
+        if kind == "missing" and place % 2:
+            row[column.name] = None
+        elif column.kind == "numeric":
+            row[column.name] = column.mean + column.std * float(rng.normal())
+        elif kind == "unknown":
+            row[column.name] = f"unseen {place} 中文"
+        else:
+            row[column.name] = picked if column.kind == "set" else picked[0]
+    return row

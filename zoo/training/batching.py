@@ -19,6 +19,8 @@ _DEFAULT = {
     ("image", True): 64,
     ("audio", False): 4,
     ("audio", True): 16,
+    ("tabular", False): 256,
+    ("tabular", True): 1024,
     ("mel", False): 4,
     ("mel", True): 16,
 }

@@ -71,6 +71,14 @@ class TrainConfig(Frozen):
         default=None,
         description="Weight of each label in the loss, 1 for those not named; 'balanced' is inverse to its frequency.",
     )
+    column_kinds: dict[str, Literal["categorical", "hashed", "set", "numeric", "ignored"]] | None = Field(
+        default=None,
+        description="Of a table: what columns are, by name, where the inferred kind is not meant. 'hashed' is for "
+        "categories that are too many or change; a 'set' holds several.",
+    )
+    crosses: tuple[tuple[str, ...], ...] = Field(
+        default=(), description="Of a table: categorical columns whose combinations count, as in [('user', 'genre')]."
+    )
     augment: Literal["none", "light", "strong"] = Field(
         default="light",
         description="Vary images and sound in training, never in evaluation. 'light' keeps what a label may depend on "
@@ -128,6 +136,14 @@ class TrainConfig(Frozen):
     @classmethod
     def _one_tracker(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("crosses", mode="before")
+    @classmethod
+    def _written_crosses(cls, value: Any) -> Any:
+        # As the command line gives it: "user x genre, item x age".
+        if not isinstance(value, str):
+            return value
+        return tuple(tuple(name.strip() for name in cross.split(" x ")) for cross in value.split(","))
 
     @field_validator("augment", mode="before")
     @classmethod

@@ -75,6 +75,37 @@ class TextItems(Items):
 
 
 @final
+class TabularItems(Items):
+    """Rows of a table, encoded once and kept as one array a name."""
+
+    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad) -> None:
+        found: list[Example] = []
+        used: list[int] = []
+        for number in range(len(rows)):
+            try:
+                row = rows[number]
+                found += task.examples(encoder, row.input, row.target)
+            except DataError as error:
+                on_bad(number, error)
+                continue
+            used.append(number)
+        self._inputs = encoder.collate(found) if found else {}
+        self._targets = task.collate_targets(found) if found else {}
+        self.rows = np.array(used, dtype=np.int64)
+        self.lengths = np.ones(len(used), dtype=np.int64)
+
+    def load(self, epoch: int, item: int) -> list[Example]:
+        inputs = {name: array[item] for name, array in self._inputs.items()}
+        return [Example(inputs, length=1, targets=self._target(item), row=int(self.rows[item]))]
+
+    def targets(self) -> Iterator[dict[str, Array]]:
+        return (self._target(item) for item in range(len(self)))
+
+    def _target(self, item: int) -> dict[str, Array]:
+        return {name: array[item] for name, array in self._targets.items()}
+
+
+@final
 class MediaItems(Items):
     """Images or recordings, decoded each time they are needed."""
 
@@ -107,6 +138,8 @@ def make_items(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment:
     """All usable rows as items; `on_bad` hears of each that is not, and may raise."""
     if task.spec.input.kind == "text":
         return TextItems(rows, encoder, task, on_bad, augment)
+    if task.spec.input.kind == "tabular":
+        return TabularItems(rows, encoder, task, on_bad)
     return MediaItems(rows, encoder, task, on_bad, augment)
 
 

@@ -129,8 +129,8 @@ class Loader:
 def worker_count(asked: int | str, kind: str, *, accelerated: bool) -> int:
     """Texts are encoded already; a GPU waits for images and sound unless several processes decode."""
     if isinstance(asked, int):
-        return 0 if kind == "text" else asked
-    return min(8, os.cpu_count() or 1) if accelerated and kind != "text" else 0
+        return 0 if kind in ("text", "tabular") else asked
+    return min(8, os.cpu_count() or 1) if accelerated and kind not in ("text", "tabular") else 0
 
 
 def _tensors(arrays: dict[str, Array]) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from zoo.errors import ConfigError
 from zoo.training.config import TrainConfig
 
 _RATES = {
-    "adamw": {"text": 5e-5, "audio": 5e-5, "mel": 2e-5, "image": 1e-4, "head": 1e-3},
-    "sgd": {"text": 1e-3, "audio": 1e-3, "mel": 1e-3, "image": 1e-2, "head": 1e-2},
+    "adamw": {"text": 5e-5, "audio": 5e-5, "mel": 2e-5, "image": 1e-4, "tabular": 1e-3, "head": 1e-3},
+    "sgd": {"text": 1e-3, "audio": 1e-3, "mel": 1e-3, "image": 1e-2, "tabular": 1e-2, "head": 1e-2},
 }
 
 

@@ -102,7 +102,7 @@ class Identity:
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        data = encoding.digest(self._rows, self._items, text=self._task.spec.input.kind == "text")
+        data = encoding.digest(self._rows, self._items, text=self._task.spec.input.kind in ("text", "tabular"))
         return {
             **self._config.model_dump(mode="json", exclude=_FREE),
             "model": self._task.spec.name,

@@ -65,7 +65,8 @@ def labels_of(rows: Rows) -> Iterator[tuple[int, str]]:
 
 
 def _labelled(task: str) -> bool:
-    return zoo_tasks.get(task).columns[1] in ("label", "tags")
+    kind = zoo_tasks.get(task)
+    return kind.needs_labels and kind.columns[1] in ("label", "tags")
 
 
 def _all_known(rows: Rows, found: dict[str, int], known: set[str], where: str) -> None:

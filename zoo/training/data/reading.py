@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import DataError, suggest
 from zoo.spec import ProblemType
-from zoo.training.data import conll, folders, tables
+from zoo.training.data import conll, folders, records, tables
 from zoo.training.data.cells import display
 from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
 from zoo.training.data.objects import is_hub, open_object
@@ -112,6 +112,8 @@ def _read_one(data: Any, name: str, request: Request, *, later: bool = False) ->
 
 
 def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
+    if records.wants_records(request):
+        return records.open_records(data, name, request)
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), request)
     table = open_object(data, name)
@@ -165,13 +167,13 @@ def _mapping(data: Mapping[Any, Any], name: str) -> Table:
 
 
 def _all_bad(source: Source) -> bool:
-    return isinstance(source, Cells) and sum(1 for _ in source.faults()) == len(source)
+    return isinstance(source, (Cells, records.Records)) and sum(1 for _ in source.faults()) == len(source)
 
 
 def _usable(source: Source, task: str, request: Request, name: str) -> Rows:
     """The rows without those that can't be used, or DataError that names them."""
     # Looking at every item of a user's object may mean decoding it, which is done only where some may be left out.
-    early = isinstance(source, Cells) or request.on_error != "raise"
+    early = isinstance(source, (Cells, records.Records)) or request.on_error != "raise"
     faults = list(source.faults()) if early else []
     if not faults:
         return Rows(source, task)
