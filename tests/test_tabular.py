@@ -88,7 +88,7 @@ def test_training_goes_on_with_the_same_columns(rater: zoo.Model, tmp_path: Path
     before = again.module.net.embedding.weight.detach().clone()
     again.finetune(rows(40), val=None, columns={"label": "rating"}, epochs=1, **{**OPTIONS, "learning_rate": 1e-5})
     assert again.spec == rater.spec
-    assert float((again.module.net.embedding.weight - before).abs().max()) < 1e-3
+    assert float((again.module.net.embedding.weight.detach() - before).abs().max()) < 1e-3
 
 
 def test_clicks_are_binary(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def _batch(model: zoo.Model, raws: list[Any]) -> Any:
 
 
 def test_the_network_is_the_papers_sum() -> None:
-    """Wide: weights of the categories, their cross and the number; deep: an MLP over embeddings. Written out by hand."""
+    """Wide: weights of the categories, their cross and the number; deep: an MLP over embeddings; by hand."""
     import torch
 
     model = small("tabular-regression").finetune(
@@ -190,7 +190,7 @@ def test_data_that_cant_be_used_says_why(data: Any, message: str) -> None:
 
 
 def test_options_of_tables_are_for_tables() -> None:
-    with pytest.raises(SpecError, match="no option 'hiden'. Did you mean 'hidden'"):
+    with pytest.raises(SpecError, match=r"no option 'hiden'. Did you mean 'hidden'"):
         zoo.load(zoo.info("wide-and-deep").evolve(config={"hiden": [3]}))
 
 

@@ -28,7 +28,7 @@ import zoo
 
 RESULT = Path(__file__).parents[1] / "results" / "quality_ratings.json"
 CROSSES = (("user", "genres"), ("item", "gender"), ("item", "decade"), ("item", "occupation"), ("genres", "decade"))
-OPTIONS = {"epochs": 10, "batch_size": 512, "learning_rate": 1e-3, "weight_decay": 1.0, "crosses": CROSSES}
+OPTIONS = {"epochs": 6, "batch_size": 512, "learning_rate": 1e-3, "weight_decay": 1.0, "crosses": CROSSES}
 NETWORK = {"embedding_dim": 16, "hidden": [128, 64], "dropout": 0.2}
 KINDS = {"age": "numeric", "year": "numeric"}
 SEEDS = (0, 1, 2)
@@ -81,16 +81,19 @@ def bias_model(train: list[Any], test: list[Any], *, user_weight: float = 5.0, i
     of_user: dict[str, float] = {}
     of_item: dict[str, float] = {}
     for _ in range(15):
-        of_item = _biases(train, "item", lambda row: row["label"] - mean - of_user.get(row["user"], 0.0), item_weight)
-        of_user = _biases(train, "user", lambda row: row["label"] - mean - of_item.get(row["item"], 0.0), user_weight)
+        of_item = _biases(train, "item", mean, ("user", of_user), item_weight)
+        of_user = _biases(train, "user", mean, ("item", of_item), user_weight)
     answers = [mean + of_user.get(row["user"], 0.0) + of_item.get(row["item"], 0.0) for row in test]
     return _rmse(answers, test)
 
 
-def _biases(rows: list[Any], key: str, left: Any, weight: float) -> dict[str, float]:
+def _biases(
+    rows: list[Any], key: str, mean: float, other: tuple[str, dict[str, float]], weight: float
+) -> dict[str, float]:
+    """Of each user, or of each film, what the mean and the other's bias leave; drawn to 0 as by `weight` ratings."""
     sums: dict[str, list[float]] = {}
     for row in rows:
-        sums.setdefault(row[key], []).append(left(row))
+        sums.setdefault(row[key], []).append(row["label"] - mean - other[1].get(row[other[0]], 0.0))
     return {name: sum(values) / (len(values) + weight) for name, values in sums.items()}
 
 

@@ -30,7 +30,7 @@ DEFAULTS: dict[str, Any] = {
 
 @final
 class WideAndDeep(nn.Module):
-    """Cheng et al. 2016: a linear model of categories, crosses and numbers plus an MLP over embeddings, trained jointly.
+    """Cheng et al. 2016: a linear model of categories, crosses and numbers plus an MLP over embeddings.
 
     A category that is unknown or missing has the embedding zero until it is learned; while training, `unknown_rate`
     of the categories are taken for unknown ones, so that there is something to say of a new user or item.

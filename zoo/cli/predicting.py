@@ -57,7 +57,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="Files of images or sounds, texts, or rows of a table as JSON; - reads one a line from standard input.",
+            help="Files of images or sounds, texts, or rows of a table as JSON; - reads one a line from standard "
+            "input.",
             show_default=False,
         ),
     ],

@@ -213,10 +213,14 @@ def category(value: Any) -> str | None:
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, numbers.Real | Decimal):
-        return str(int(value)) if _finite(float(value)) and value == int(value) else repr(float(value))
+        return str(value) if isinstance(value, int) else _number_text(float(value))
     if isinstance(value, (list, tuple, set, frozenset, dict, bytes)) or hasattr(value, "ndim"):
         raise InputError(f"a category is a text or a number, not {type(value).__name__} {shorten(repr(value), 60)}.")
     return str(value)  # a date, a UUID, an Enum
+
+
+def _number_text(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def members(value: Any, separator: str) -> list[str]:
@@ -245,16 +249,10 @@ def number(value: Any) -> float | None:
             raise InputError(f"a number is expected, not {type(value).__name__} {shorten(repr(value), 60)}.") from error
         if math.isnan(found):
             return None
-        return found if _finite(found) else _infinite(value)
+        if not math.isfinite(found):
+            raise InputError(f"{value!r} is no finite number.")
+        return found
     raise InputError(f"a number is expected, not {type(value).__name__} {shorten(repr(value), 60)}.")
-
-
-def _infinite(value: Any) -> float:
-    raise InputError(f"{value!r} is no finite number.")
-
-
-def _finite(value: float) -> bool:
-    return math.isfinite(value)
 
 
 def _plain(value: Any) -> Any:

@@ -38,20 +38,25 @@ def learn(
 
     kinds: of columns by name, where the inferred one is not meant. Inferred: texts, truth values and whole numbers that
         come ten times on average are categories; lists are sets of them; other numbers are numeric.
-    crosses: categorical columns whose combinations count.
+    crosses: categorical columns whose combinations count; a number that is crossed is taken for a category.
     hash_above: columns of more categories are hashed into `hash_buckets`; crosses always are, into `cross_buckets`.
     Raises DataError, ConfigError.
     """
     cells = _by_column(rows)
     given = dict(kinds or {})
-    for name in (*given, *(name for cross in crosses for name in cross)):
+    crossed = [name for cross in crosses for name in cross]
+    for name in (*given, *crossed):
         if name not in cells:
             raise ConfigError(f"There is no column {name!r}.{suggest(name, cells)} The columns are: {_listed(cells)}.")
-    found = [
-        column
-        for name, values in cells.items()
-        if (column := _column(name, values, given.get(name), hash_above, hash_buckets)) is not None
-    ]
+    for name in crossed:
+        # Numbers that are crossed are names of something.
+        if name not in given and infer(cells[name]) == "numeric":
+            given[name] = "categorical"
+    columns = {name: _column(name, values, given.get(name), hash_above, hash_buckets) for name, values in cells.items()}
+    found = [column for column in columns.values() if column is not None]
+    for name, column in columns.items():
+        if column is None and given.get(name) != "ignored":
+            _log.warning("The column %r says the same of every row and is not used.", name)
     if not found:
         raise DataError(f"None of the columns ({_listed(cells)}) tells rows apart: there is nothing to learn from.")
     _check_crosses(found, crosses)
@@ -118,13 +123,13 @@ def _absent(value: Any) -> bool:
 def _numeric(name: str, values: Sequence[Any]) -> TabularColumn | None:
     found = np.array([value for cell in values if (value := number(cell)) is not None], dtype=np.float64)
     if not found.size:
-        return _useless(name)
+        return None
     # Scaled first: the squares of very large numbers are no numbers.
     scale = max(float(np.abs(found).max()), 1e-300)
     spread = float((found / scale).std()) * scale
     if spread == 0:
         # A number that is there or not may still tell rows apart.
-        return _useless(name) if found.size == len(values) else TabularColumn(name=name, kind="numeric", mean=found[0])
+        return TabularColumn(name=name, kind="numeric", mean=float(found[0])) if found.size < len(values) else None
     return TabularColumn(name=name, kind="numeric", mean=float((found / scale).mean()) * scale, std=spread)
 
 
@@ -136,7 +141,7 @@ def _categorical(
     cells = [members(cell, separator) if several else _one(cell) for cell in values]
     counts = Counter(text for cell in cells for text in cell)
     if not counts or (len(counts) == 1 and all(cells)):
-        return _useless(name)
+        return None
     width = min(max(len(set(cell)) for cell in cells), _WIDEST) if several else 1
     shared: dict[str, Any] = {"name": name, "kind": "set" if several else "categorical", "width": width}
     if several:
@@ -156,10 +161,6 @@ def _separator(values: Iterable[Any]) -> str:
     """Of the values within one text: the first of | ; , and the space that any cell has."""
     texts = [value for value in values if isinstance(value, str)]
     return next((mark for mark in _SEPARATORS if any(mark in text.strip() for text in texts)), _SEPARATORS[0])
-
-
-def _useless(name: str) -> None:
-    _log.warning("The column %r says the same of every row and is not used.", name)
 
 
 def _check_crosses(columns: Sequence[TabularColumn], crosses: Sequence[Sequence[str]]) -> None:

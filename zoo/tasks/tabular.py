@@ -111,7 +111,7 @@ class TabularRegression(Task):
         return _Errors(self)
 
     def same(self, a: Any, b: Any) -> bool:
-        return abs(a.value - b.value) <= 1e-4 * max(1.0, self.range.std, abs(a.value))
+        return bool(abs(a.value - b.value) <= 1e-4 * max(1.0, self.range.std, abs(a.value)))
 
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Regression:
         value = float(outputs[0]["logits"][0])
