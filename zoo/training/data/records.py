@@ -185,7 +185,7 @@ def _listed(data: Any, name: str) -> Table:
 
 def _row(item: Any) -> dict[str, Any] | Broken:
     try:
-        given, target = (item, None) if isinstance(item, Mapping) else pair_of(item, None)
+        given, target = (item, None) if isinstance(item, Mapping) else pair_of(item)
     except DataError as error:
         return Broken(str(error))
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
