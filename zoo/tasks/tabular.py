@@ -34,7 +34,6 @@ class TabularClassification(Classification):
     name = "tabular-classification"
     modalities = ("tabular",)
     columns = ("row", "label")
-    other_targets = ()
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         if spec.problem_type not in (None, SINGLE):
