@@ -27,7 +27,20 @@ from zoo.tasks import TASKS
 from zoo.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ["list", "info", "schema", "pull", "predict", "finetune", "evaluate", "export", "verify", "doctor"]
+COMMANDS = [
+    "list",
+    "info",
+    "schema",
+    "pull",
+    "predict",
+    "finetune",
+    "evaluate",
+    "export",
+    "verify",
+    "index",
+    "search",
+    "doctor",
+]
 
 
 def zoo_command(*arguments: object, stdin: str | None = None) -> Result:

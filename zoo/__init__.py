@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from zoo import runtime
     from zoo.bundle import verify
     from zoo.catalog import info, list_models
+    from zoo.index import Index
     from zoo.model import Model, load
     from zoo.report import Report
     from zoo.spec import ModelSpec
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 # The one lazy door: a name and the module that has it. Importing `zoo` imports none of them.
 _DOOR = {
+    "Index": "zoo.index",
     "Model": "zoo.model",
     "ModelSpec": "zoo.spec",
     "Report": "zoo.report",
@@ -32,8 +34,8 @@ _DOOR = {
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
-    "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "info", "lint", "list_models", "load", "runtime",
-    "verify",
+    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "info", "lint", "list_models", "load",
+    "runtime", "verify",
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import bundles, checking, finding, learning, predicting
+from zoo.cli import bundles, checking, finding, learning, predicting, searching
 
 app = typer.Typer(
     name="zoo",
@@ -27,6 +27,8 @@ for command in (
     learning.lint,
     bundles.export,
     bundles.verify,
+    searching.index,
+    searching.search,
     checking.doctor,
 ):
     app.command(command.__name__.rstrip("_"))(command)
