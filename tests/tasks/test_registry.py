@@ -21,11 +21,15 @@ COLUMNS = {
     "fill-mask": ("text", None),
     "automatic-speech-recognition": ("audio", "text"),
     "feature-extraction": ("text", None),
+    "tabular-classification": ("row", "label"),
+    "tabular-regression": ("row", "label"),
 }
 METRICS = {
     "token-classification": "entity_f1",
     "text-generation": "perplexity",
     "fill-mask": "perplexity",
+    "tabular-classification": "log_loss",
+    "tabular-regression": "rmse",
     "automatic-speech-recognition": "wer",
 }
 
@@ -41,8 +45,10 @@ def test_facts(name: str) -> None:
     assert kind.name == name
     assert kind.columns == COLUMNS[name]
     assert kind.metric == METRICS.get(name, "accuracy" if name.endswith("classification") else "")
-    assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer"))
-    assert kind.needs_labels is (name not in ("text-generation", "fill-mask", "feature-extraction"))
+    assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer", "log_loss", "rmse"))
+    assert kind.needs_labels is (
+        name not in ("text-generation", "fill-mask", "feature-extraction", "tabular-regression")
+    )
 
 
 def test_an_unknown_task_is_suggested() -> None:

@@ -34,6 +34,8 @@ class TabularClassification(Classification):
     name = "tabular-classification"
     modalities = ("tabular",)
     columns = ("row", "label")
+    metric = "log_loss"
+    higher_is_better = False
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         if spec.problem_type not in (None, SINGLE):
@@ -43,8 +45,8 @@ class TabularClassification(Classification):
             )
         super().__init__(spec, labels)
         # Of clicks few are positive: always answering "no" would have a fine accuracy.
-        self.metric = "log_loss"
-        self.higher_is_better = False
+        self.metric = type(self).metric
+        self.higher_is_better = type(self).higher_is_better
 
     def scorer(self) -> Scorer:
         return _LogLoss(super().scorer())
