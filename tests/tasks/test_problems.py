@@ -18,7 +18,7 @@ LABELS = ("a", "b", "c")
 
 
 def task(problem: str | None, labels: tuple[str, ...] = LABELS, kind: str = "text-classification") -> Task:
-    return tasks.make(kind, spec(kind).evolve(problem_type=problem), labels)
+    return tasks.make(kind, spec(kind).evolve(problem_type=problem), ("value",) if problem == REGRESSION else labels)
 
 
 def outputs(*logits: float) -> list[dict[str, Any]]:
