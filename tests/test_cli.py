@@ -303,6 +303,18 @@ def test_predict_gives_vectors(reviews: Path) -> None:
     assert f"float32 [{len(vector)}]" in ok(*command)
 
 
+def test_predict_draws_what_it_found(pets: Path, folder: Path, tmp_path: Path) -> None:
+    streets = saved(tmp_path / "streets", "segformer-b0-cityscapes")
+    files = [folder / "pets" / "cat" / "0.png", folder / "pets" / "dog" / "0.png"]
+    assert "%" in ok("predict", streets, files[0], "--output", tmp_path / "one.png")
+    assert Image.open(tmp_path / "one.png").size[0] > 40
+    line = json.loads(ok("predict", streets, *files, "-o", tmp_path / "all", "--json").splitlines()[0])
+    assert line["result"]["mask"]["encoding"] == "png"
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["0-2.png", "0.png"]
+    assert "Name a picture" in fails("predict", streets, files[0], "-o", tmp_path / "one.what")
+    assert "has none" in fails("predict", pets, files[0], "-o", tmp_path / "two.png")
+
+
 def test_predict_refuses_an_option_of_another_task(pets: Path, folder: Path) -> None:
     assert "max_new_tokens" in fails("predict", pets, folder / "pets" / "cat" / "0.png", "--max-new-tokens", 3)
     assert "--batch-size is 'many'" in fails("predict", pets, "x.png", "--batch-size", "many")

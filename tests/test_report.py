@@ -119,6 +119,7 @@ def test_to_dict() -> None:
         "specificity",
         "auroc",
         "average_precision",
+        "iou",
     }
     assert plain["confusion"]["labels"] == ["label 0", "label 1"]
     assert np.sum(plain["confusion"]["matrix"]) == 500

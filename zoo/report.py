@@ -15,7 +15,8 @@ class ClassScore:
     """Precision, recall and F1 in [0, 1] of one class, or of an average; support: how many there truly are.
 
     recall is also called sensitivity. specificity: the share of the other rows that were not given this label. auroc,
-    average_precision: of the class against the others, None where it can't be told, or was not counted.
+    average_precision: of the class against the others, None where it can't be told, or was not counted. iou:
+    intersection over union, of the pixels of a segmentation.
     """
 
     label: str
@@ -26,6 +27,7 @@ class ClassScore:
     specificity: float | None = None
     auroc: float | None = None
     average_precision: float | None = None
+    iou: float | None = None
 
     @property
     def sensitivity(self) -> float:

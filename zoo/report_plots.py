@@ -206,7 +206,12 @@ def _score_table(scores: Sequence[ClassScore], report: Report) -> str:
     # Columns that no class has a figure for are left out.
     shown = {
         name: field
-        for name, field in (("specificity", "specificity"), ("AUROC", "auroc"), ("AP", "average_precision"))
+        for name, field in (
+            ("specificity", "specificity"),
+            ("AUROC", "auroc"),
+            ("AP", "average_precision"),
+            ("IoU", "iou"),
+        )
         if any(getattr(score, field) is not None for score in scores)
     }
 

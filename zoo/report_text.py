@@ -24,6 +24,7 @@ def text(report: Report) -> str:
     if shown:
         blocks.append(_scores("entity" if report.entities else "label", shown, report))
         blocks.append(_areas(shown))
+        blocks.append(_overlaps(shown))
     if report.confusion is not None:
         blocks.append(_confusion(report.confusion))
     if report.skipped:
@@ -71,6 +72,16 @@ def _areas(scores: Sequence[ClassScore]) -> str:
         line = "".join(f"{text:>{column}}" for text, column in zip(texts, (13, 13, 10, 19), strict=True))
         lines.append(f"  {fit(score.label, width):<{width}}{line}")
     return "\n".join(lines)
+
+
+def _overlaps(scores: Sequence[ClassScore]) -> str:
+    """Each class's intersection over union, of a segmentation."""
+    shown = [(score.label, score.iou) for score in scores[:_CLASSES] if score.iou is not None]
+    if not shown:
+        return ""
+    width = max(5, *(len(fit(label, _LABEL)) for label, _ in shown))
+    lines = (f"  {fit(label, width):<{width}}  {value:>9.4f}" for label, value in shown)
+    return "\n".join([f"  {'label':<{width}}        IoU", *lines])
 
 
 def _line(score: ClassScore, width: int) -> str:

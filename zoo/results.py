@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import Image
 
 
 class LabelScore(NamedTuple):
@@ -154,6 +159,80 @@ class Detection(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class Segment(_Result):
+    """A label that a segmentation gives. area: its share of the picture, in [0, 1]; score: the mean probability of its
+    pixels; index: what the mask has where it is."""
+
+    label: str
+    index: int
+    area: float
+    score: float
+
+    def __repr__(self) -> str:
+        return f"Segment({self.label!r}, area={self.area:.4f}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation(_Result):
+    """A label for every pixel. labels: all of the model; `mask[y, x]` is a place in them, at the image's own size.
+
+    segments: the labels that occur, the largest first. pixels: the mask's bytes, row by row, one a pixel, or two (of
+    the machine's order) for more than 256 labels.
+    """
+
+    labels: tuple[str, ...]
+    segments: tuple[Segment, ...]
+    height: int
+    width: int
+    pixels: bytes
+
+    def __repr__(self) -> str:
+        return f"Segmentation({self.width}x{self.height}, {list(self.segments)!r})"
+
+    @property
+    def mask(self) -> npt.NDArray[Any]:
+        """uint8, or uint16 for more than 256 labels, `[height, width]`: a new array each time."""
+        import numpy as np
+
+        kind = np.uint8 if len(self.labels) <= 256 else np.uint16
+        return np.frombuffer(self.pixels, dtype=kind).reshape(self.height, self.width).copy()
+
+    def png(self) -> bytes:
+        """The mask as a grey PNG of 8 or 16 bits, whose values are the places of the labels."""
+        import io
+
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.fromarray(self.mask).save(file, "PNG")
+        return file.getvalue()
+
+    def overlay(self, image: Any = None, *, alpha: float = 0.55, legend: bool = True) -> Image.Image:
+        """An RGB picture: the labels' colours over the image, lines where they meet, and a legend on the right.
+
+        image: what was given to predict(); None draws the colours alone. alpha: how much the colours cover, in [0, 1].
+        Save it with `.save("out.png")`.
+        """
+        from zoo import overlay
+        from zoo.errors import ConfigError
+
+        if not 0 <= alpha <= 1:
+            raise ConfigError(f"alpha is {alpha!r}; give a number from 0 (the image alone) to 1 (the colours alone).")
+        entries = [overlay.Entry(segment.label, segment.index, segment.area) for segment in self.segments]
+        return overlay.draw(image, self.mask, entries, alpha=alpha, legend=legend)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; the mask as base64 of a PNG."""
+        return {
+            "labels": list(self.labels),
+            "segments": [segment.to_dict() for segment in self.segments],
+            "height": self.height,
+            "width": self.width,
+            "mask": {"encoding": "png", "data": base64.b64encode(self.png()).decode("ascii")},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class RowError(_Result):
     """What `predict(..., on_error="return")` gives for an input that could not be used."""
 
@@ -168,7 +247,7 @@ class RowError(_Result):
 
 Result: TypeAlias = (
     "Classification | MultiLabel | Regression | list[Entity] | list[list[FilledMask]] | Generation | Transcript | "
-    "list[Detection] | RowError"
+    "list[Detection] | Segmentation | RowError"
 )
 
 

@@ -22,6 +22,7 @@ TaskName = Literal[
     "text-generation",
     "fill-mask",
     "image-classification",
+    "image-segmentation",
     "audio-classification",
     "automatic-speech-recognition",
     "feature-extraction",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 import zoo
 from zoo import tasks as zoo_tasks
 from zoo.tasks.base import Task
@@ -45,7 +47,17 @@ def _tagged(task: Task) -> list[Any]:
     return [(words[:n], (["B-PER", "I-PER", "O", "O", "O", "O"])[:n]) for n in (6, 3, 2, 5, 4, 6)]
 
 
+def _masked(task: Task) -> list[Any]:
+    """Pictures, and masks of two classes with some pixels that count for nothing."""
+    raws = [raw for raw in task.samples() for _ in range(2)][:6]
+    masks = [np.where(raw[..., 0] > 127, 1, 0).astype(np.uint8) for raw in raws]
+    for mask in masks:
+        mask[:5] = 255
+    return list(zip(raws, masks, strict=True))
+
+
 CASES: dict[str, Case] = {
+    "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
     "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),

@@ -15,6 +15,7 @@ from zoo.tasks.base import Task
 COLUMNS = {
     "text-classification": ("text", "label"),
     "image-classification": ("image", "label"),
+    "image-segmentation": ("image", "mask"),
     "audio-classification": ("audio", "label"),
     "token-classification": ("tokens", "tags"),
     "text-generation": ("text", None),
@@ -25,6 +26,7 @@ COLUMNS = {
     "tabular-regression": ("row", "label"),
 }
 METRICS = {
+    "image-segmentation": "mean_iou",
     "token-classification": "entity_f1",
     "text-generation": "perplexity",
     "fill-mask": "perplexity",

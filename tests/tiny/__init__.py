@@ -64,6 +64,9 @@ def family(spec: ModelSpec) -> str:
 def size_of(spec: ModelSpec) -> str:
     """The key of the tiny sizes that fits a spec: the longest one that its architecture starts with."""
     name = spec.architecture.removeprefix("tf_").replace("resnext", "resnet")
+    backbone = spec.config.get("backbone_config")
+    if backbone:
+        name = f"{name}-{backbone['model_type']}"
     fitting = [key for key in _sizes(spec.backend) if name.startswith(key)]
     if not fitting:
         raise LookupError(f"{spec.name}: no tiny size for {spec.architecture!r}; add one to tests/tiny/{spec.backend}/")

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from zoo.cli.loading import (
     load_predictor,
 )
 from zoo.cli.shared import emit, note, number_or, readable, shorten
+from zoo.errors import ConfigError
 from zoo.results import (
     Classification,
     Detection,
@@ -32,6 +34,7 @@ from zoo.results import (
     MultiLabel,
     Regression,
     RowError,
+    Segmentation,
     Transcript,
 )
 
@@ -97,6 +100,15 @@ def predict(
     stop: Annotated[
         list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
     ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Draw the answer over the image, and save it here: a picture's file for one input, else a folder.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line, as each result is there.")
     ] = False,
@@ -124,7 +136,37 @@ def predict(
         on_error=on_error.value,
         **{name: value for name, value in given.items() if value is not None},
     )
-    _print(zip(results, shown, strict=False), as_json)
+    answered = zip(results, shown, strict=False)
+    _print(answered if output is None else _drawn(answered, output, several=len(inputs) > 1 or "-" in inputs), as_json)
+
+
+def _drawn(answered: Iterable[tuple[Any, str]], output: Path, *, several: bool) -> Iterator[tuple[Any, str]]:
+    """The same, each answer's picture written on the way: to a file, or into a folder under the input's name."""
+    names: set[str] = set()
+    for result, text in answered:
+        if not isinstance(result, RowError):
+            if not hasattr(result, "overlay"):
+                raise ConfigError(f"--output draws pictures, and a {type(result).__name__} has none.")
+            target = output / _unused(f"{Path(text).stem}.png", names) if several else output
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _save(result.overlay(text), target)
+        yield result, text
+
+
+def _unused(name: str, names: set[str]) -> str:
+    stem, number = name.removesuffix(".png"), 1
+    while name in names:
+        number += 1
+        name = f"{stem}-{number}.png"
+    names.add(name)
+    return name
+
+
+def _save(picture: Any, target: Path) -> None:
+    try:
+        picture.save(target)
+    except ValueError as error:
+        raise ConfigError(f"--output {target}: {error}. Name a picture, as in out.png.") from error
 
 
 def _inputs(given: list[str]) -> Iterator[str]:
@@ -176,6 +218,8 @@ def _lines(result: Any) -> list[str]:
             return [f"{result.label}  {result.text!r}  {result.start}:{result.end}  {result.score:.4f}"]
         case Detection():
             return [f"{result.score:.4f}  {result.label}  {tuple(round(edge, 1) for edge in result.box)}"]
+        case Segmentation():
+            return [f"{segment.area:7.2%}  {segment.score:.4f}  {segment.label}" for segment in result.segments]
         case RowError():
             return [f"{result.error}: {result.message}"]
         case list():

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -35,6 +36,15 @@ _UPRIGHT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """height, width: of the image that came, upright. shown: height and width, within the canvas, of what shows it."""
+
+    height: int
+    width: int
+    shown: tuple[int, int]
+
+
 @final
 class ImageEncoder(Encoder):
     """An image as uint8 `pixel_values [3, H, W]`, RGB, H and W from `input.size`. One window always.
@@ -60,7 +70,8 @@ class ImageEncoder(Encoder):
             # Opening reads the header alone; a damaged file shows here.
             image.load()
             picture = _rgb(_upright(image))
-        return [Example({"pixel_values": _fit(picture, self.input)}, length=1)]
+        source = ImageSource(picture.height, picture.width, self.input.size)
+        return [Example({"pixel_values": _fit(picture, self.input)}, length=1, source=source)]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
         """uint8 `pixel_values [B, 3, H, W]`."""
@@ -80,6 +91,19 @@ def header(raw: Any) -> tuple[int, int]:
     """
     with _opened(raw) as image:
         return image.size
+
+
+@contextmanager
+def decoded(raw: Any) -> Iterator[Image.Image]:
+    """The PIL image of any form that the encoder takes, whole and upright, in the mode that it came in.
+
+    Raises InputError.
+    """
+    with _opened(raw) as image:
+        with _readable(raw):
+            image.load()
+            upright = _upright(image)
+        yield upright
 
 
 def _name(raw: Any) -> str:

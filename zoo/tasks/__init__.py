@@ -17,6 +17,7 @@ TASKS = {
     "text-classification": "zoo.tasks.classification:TextClassification",
     "fill-mask": "zoo.tasks.fill_mask:FillMask",
     "image-classification": "zoo.tasks.classification:ImageClassification",
+    "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
     "audio-classification": "zoo.tasks.classification:AudioClassification",
     "token-classification": "zoo.tasks.token_classification:TokenClassification",
     "text-generation": "zoo.tasks.text_generation:TextGeneration",

@@ -19,6 +19,10 @@ def make_augment(spec: ModelSpec, task: str, strength: str, seed: int) -> Callab
     """The augmentation for a model and a task, or None: for text, and for strength "none"."""
     if strength == "none":
         return None
+    if isinstance(spec.input, ImageInput) and task == "image-segmentation":
+        from zoo.training.augment_masks import MaskAugment
+
+        return MaskAugment(spec.input.size, strong=strength == "strong", seed=seed)
     if isinstance(spec.input, ImageInput):
         return ImageAugment(spec.input.size, strong=strength == "strong", seed=seed)
     if isinstance(spec.input, AudioInput):
@@ -121,6 +125,11 @@ def _with(example: Example, **inputs: Array) -> Example:
 
 def _seed(seed: int, epoch: int, item: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, item]).generate_state(1, np.uint64)[0])
+
+
+def seeded(seed: int, epoch: int, item: int) -> _torch_seed:
+    """The CPU's generator as it is for this item of this epoch, for a while."""
+    return _torch_seed(_seed(seed, epoch, item))
 
 
 @dataclass

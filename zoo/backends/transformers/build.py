@@ -26,6 +26,7 @@ _MODULES = {
     "text": "text:TextModule",
     "audio": "audio:AudioModule",
     "vision": "image:ImageModule",
+    "image-segmentation": "segmentation:SegmentationModule",
 }
 # What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
 _OPTIONAL = ("pooler", "masked_spec_embed")

@@ -22,15 +22,21 @@ _AUTO = {
     "text-generation": "MODEL_FOR_CAUSAL_LM_MAPPING",
     "fill-mask": "MODEL_FOR_MASKED_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
+    "image-segmentation": "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
     "audio-classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
     "automatic-speech-recognition": "MODEL_FOR_CTC_MAPPING",
     "feature-extraction": "MODEL_MAPPING",
 }
 
 
+def known_types() -> set[str]:
+    """The model types that upstream can build, some of which have no body without a head."""
+    return {*modeling_auto.MODEL_MAPPING_NAMES, *modeling_auto.MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES}
+
+
 def make_config(spec: ModelSpec, *, task: str | None = None, labels: tuple[str, ...] = ()) -> Any:
     """The upstream configuration of a spec. Raises UnknownModel or SpecError."""
-    names = modeling_auto.MODEL_MAPPING_NAMES
+    names = known_types()
     if spec.architecture not in names:
         raise UnknownModel(
             f"transformers has no model type {spec.architecture!r}.{suggest(spec.architecture, names)} "

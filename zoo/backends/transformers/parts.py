@@ -10,8 +10,12 @@ def base_of(net: Any) -> Any:
     return getattr(net, net.base_model_prefix, net)
 
 
+_BESIDE_BACKBONE = ("decode_head", "auxiliary_head")
+
+
 def head_of(net: Any) -> tuple[str, ...]:
     if base_of(net) is net:
-        return ()
+        # A backbone of any kind with the layers of a segmentation, which know the labels, beside it.
+        return tuple(name for name in _BESIDE_BACKBONE if getattr(net, name, None) is not None)
     names = [name for name, child in net.named_children() if any(True for _ in child.parameters())]
     return tuple(name for name in (*names, *net._parameters) if name != net.base_model_prefix)

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from transformers.models.auto import modeling_auto
 
 from zoo import hub
-from zoo.backends.transformers.config import classes, essentials, first_position, is_causal, make_config, quiet
+from zoo.backends.transformers.config import (
+    classes,
+    essentials,
+    first_position,
+    is_causal,
+    known_types,
+    make_config,
+    quiet,
+)
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.spec import (
@@ -43,10 +51,14 @@ _TASK_OF_CLASS = {
     "ForCTC": {"audio": "automatic-speech-recognition"},
     "ForAudioClassification": {"audio": "audio-classification"},
     "ForImageClassification": {"vision": "image-classification"},
+    "ForSemanticSegmentation": {"vision": "image-segmentation"},
 }
 _MODALITIES: dict[Modality, tuple[str, ...]] = {
     "audio": ("MODEL_FOR_CTC_MAPPING_NAMES", "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES"),
-    "vision": ("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",),
+    "vision": (
+        "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
+        "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES",
+    ),
     "text": (
         "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -94,7 +106,7 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     """A spec from the files of a checkpoint. Raises SpecError for what the zoo can't run."""
     config = read("config.json")
     kind = config.get("model_type")
-    if kind not in modeling_auto.MODEL_MAPPING_NAMES:
+    if kind not in known_types():
         raise SpecError(
             f"{where}: config.json names the model type {kind!r}, which transformers does not have. "
             "Code that comes with a checkpoint is never run."
@@ -190,7 +202,7 @@ def _tasks_of(modality: Modality) -> tuple[str, ...]:
     return {
         "text": ("text-classification", "token-classification", "text-generation", "fill-mask", "feature-extraction"),
         "audio": ("audio-classification", "automatic-speech-recognition", "feature-extraction"),
-        "vision": ("image-classification", "feature-extraction"),
+        "vision": ("image-classification", "image-segmentation", "feature-extraction"),
     }[modality]
 
 
@@ -224,7 +236,7 @@ def _labels(task: str, config: Mapping[str, Any], full: Any, read: Read) -> tupl
         return _vocabulary(full, read)
     if task.endswith(_CLASSIFYING) and _problem(config) == "regression":
         return ("value",)
-    if task.endswith("classification"):
+    if task.endswith(("classification", "segmentation")):
         names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
         return tuple(str(names[index]) for index in sorted(names, key=int))
     return None

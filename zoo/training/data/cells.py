@@ -15,8 +15,9 @@ from typing import Any, final
 
 from zoo.errors import DataError
 from zoo.tasks.labels import label_text
+from zoo.tasks.masks import Mask
 
-MEDIA = ("image", "audio")
+MEDIA = ("image", "audio", "mask")
 # Roles whose cells are no plain text: a task with another kind of cell adds its role here and in `Cell.read`.
 _OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value")
 _PANDAS_MISSING = ("NAType", "NaTType")
@@ -34,8 +35,8 @@ class Broken:
 class Cell:
     """How the cells of one column are read.
 
-    role: "label", "labels" (a list), "value" (a number), "image", "audio", "tokens" or "tags"; any other is a text's:
-        "text", "text_pair", "question", ...
+    role: "label", "labels" (a list), "value" (a number), "image", "audio", "mask", "tokens" or "tags"; any other is
+        a text's: "text", "text_pair", "question", ...
     folder: what relative paths of media are relative to; None leaves them as they are.
     names: the labels that stand behind whole numbers (a ClassLabel's names).
     written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
@@ -61,6 +62,7 @@ class Cell:
             "label": self._label,
             "labels": self._labels,
             "value": self._value,
+            "mask": self._mask,
         }
         return read.get(self.role, self._text)(value)
 
@@ -73,8 +75,9 @@ class Cell:
             for tag in found:
                 if not isinstance(tag, str) or not tag.strip():
                     label_text(tag)
-        if self.role in MEDIA and isinstance(found, str):
-            _exists(found)
+        file = found.raw if isinstance(found, Mask) else found
+        if self.role in MEDIA and isinstance(file, str):
+            _exists(file)
         return found
 
     def plainly_good(self, value: Any) -> bool:
@@ -154,6 +157,9 @@ class Cell:
         if isinstance(value, (str, os.PathLike)):
             return self._path(os.fspath(value))
         return bytes(value) if isinstance(value, (bytearray, memoryview)) else value
+
+    def _mask(self, value: Any) -> Mask:
+        return value if isinstance(value, Mask) else Mask(self._media(value), self.names or ())
 
     def _path(self, path: Any) -> str:
         name = os.fsdecode(path)

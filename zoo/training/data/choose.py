@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -10,8 +11,10 @@ from typing import Any, Literal
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DataError, suggest
 from zoo.spec import ProblemType
+from zoo.tasks.masks import Mask
 from zoo.training.data import kinds
 from zoo.training.data.cells import Cell, Whole
+from zoo.training.data.pictures import IMAGES, class_names
 from zoo.training.data.table import Cells, Part, Parts, Table
 
 OnError = Literal["raise", "skip", "return"]
@@ -30,6 +33,7 @@ _OTHER_NAMES = {
               "fine_label", "digit"),
     "image": ("img", "images", "picture", "photo", "image_path", "img_path", "file", "file_name", "filename", "path",
               "filepath"),
+    "mask": ("segmentation_mask", "label", "labels", "annotation", "segmentation", "target", "mask_path", "seg"),
     "audio": ("sound", "wav", "speech", "recording", "audio_path", "file", "file_name", "filename", "path", "filepath"),
     "text_pair": ("sentence2", "hypothesis", "question2", "text2", "pair"),
     "tokens": ("words", "token", "sentence"),
@@ -174,7 +178,10 @@ def open_columns(
         name, column = names[role], loaded[names[role]]
         if role not in (*roles.inputs, *roles.optional):
             role = kinds.target_role(role, problem_type, column, written=table.written, light=column.light)
-        return Part(name, column, Cell(role, table.folder, table.names.get(name), table.written))
+        known = table.names.get(name)
+        if role == "mask" and known is None and table.folder is not None:
+            known = class_names(table.folder)
+        return Part(name, column, Cell(role, table.folder, known, table.written))
 
     targets = next((found for found in roles.targets if set(found) <= set(names)), ())
     return Cells(table.columns, parts((*roles.inputs, *roles.optional)), parts(targets), naming)
@@ -213,11 +220,24 @@ def _serves(task: str, given: Any, target: Any) -> bool:
             return words and listed
         case ("audio", "text"):
             return isinstance(target, str)
+        case ("image", "mask"):
+            return _like_mask(target)
+        case ("image", "label"):
+            return target is not None and not _like_mask(target)
         case (_, "label"):
             return target is not None
         case ("text",):
             return isinstance(given, str) and target is None
     return target is None
+
+
+def _like_mask(target: Any) -> bool:
+    """Whether a target is the picture of a mask; what is a label's text ends in no picture's ending."""
+    if isinstance(target, (str, os.PathLike)):
+        return os.path.splitext(os.fsdecode(target))[1].lower() in IMAGES
+    if isinstance(target, (bytes, bytearray, Mask)):
+        return True
+    return getattr(target, "ndim", 0) >= 2 or hasattr(target, "getpixel")
 
 
 def _only(tasks: Sequence[str], reason: str) -> str:

@@ -12,12 +12,9 @@ from dataclasses import dataclass, field
 from zoo.errors import DataError
 from zoo.training.data.cells import Cell, display
 from zoo.training.data.choose import Request, by_roles
+from zoo.training.data.pictures import IMAGES
 from zoo.training.data.table import Cells, Listed, Part, Paths
 
-IMAGES = frozenset({
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".ico", ".avif", ".jp2", ".j2k",
-})  # fmt: skip
 AUDIO = frozenset({
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd",
     ".caf", ".w64", ".rf64",

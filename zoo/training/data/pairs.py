@@ -13,6 +13,7 @@ from zoo.training.data.choose import FORMS, Request, by_columns, by_values, fact
 from zoo.training.data.features import feature_names
 from zoo.training.data.kinds import target_role
 from zoo.training.data.objects import Field, Items, class_names, is_a, pair_of, shape_of
+from zoo.training.data.pictures import IMAGES
 from zoo.training.data.rows import Row, Source
 from zoo.training.data.table import Cells, Indexed, Listed, Part, Paths, Table, in_memory
 
@@ -124,7 +125,7 @@ def _looks_like_file(item: Any) -> bool:
     if not isinstance(item, str) or len(item) > 4096 or "\0" in item or "\n" in item:
         return False
     ending = os.path.splitext(item)[1].lower()
-    return os.path.isfile(item) or ending in folders.IMAGES | folders.AUDIO or ending in (*tables.SUFFIXES, ".txt")
+    return os.path.isfile(item) or ending in IMAGES | folders.AUDIO or ending in (*tables.SUFFIXES, ".txt")
 
 
 def _from_items(data: Any, name: str, request: Request) -> tuple[str, Source]:

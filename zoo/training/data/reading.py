@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import DataError, suggest
 from zoo.spec import ProblemType
-from zoo.training.data import conll, folders, records, tables
+from zoo.training.data import conll, folders, maskfolders, records, tables
 from zoo.training.data.cells import display
 from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
 from zoo.training.data.objects import is_hub, open_object
@@ -126,7 +126,8 @@ def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
 
 def _open_path(path: str, request: Request) -> tuple[str, Source]:
     if os.path.isdir(path):
-        return folders.read_class_folder(path, request)
+        mask = maskfolders.is_mask_folder(path, request)
+        return (maskfolders.read_mask_folder if mask else folders.read_class_folder)(path, request)
     if not os.path.exists(path):
         raise _not_there(path)
     ending = os.path.splitext(path)[1].lower()
