@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +66,12 @@ def assemble(
     tokenizer: str | Path | tokenizers.Tokenizer | None = None,
     seed: int | None = None,
     problem_type: ProblemType | None = None,
+    input: Mapping[str, Any] | None = None,
 ) -> Parts:
     """Find, read and build. Arguments and errors as in `zoo.load`."""
     found = _find(source, revision)
+    if input:
+        found = replace(found, spec=found.spec.evolve(input={**found.spec.input.model_dump(), **input}))
     if task is None and problem_type is not None:
         # What was said goes with the model's classification, whatever its first task is.
         task = next((name for name in found.spec.tasks if problem_of(found.spec, name) is not None), None)

@@ -350,6 +350,7 @@ def load(
     device: str | None = None,
     seed: int | None = None,
     problem_type: ProblemType | None = None,
+    input: Mapping[str, Any] | None = None,
 ) -> Model:
     """A model, ready to predict or to be fine-tuned, on the best device there is.
 
@@ -363,6 +364,8 @@ def load(
     device: "cpu", "cuda", ...; the best there is when None.
     seed: of random weights and new heads.
     problem_type: of a classification: "single_label_classification", "multi_label_classification" or "regression".
+    input: changes of how raw inputs are read, by the names of the spec's `input`, such as {"channels": 1} for grey
+        images or {"window": "percentile"} for those of 16 bits.
     Raises UnknownModel, WeightsUnavailable, UnsafeWeights, ConfigError, DeviceError, MissingDependency.
     """
     try:
@@ -378,6 +381,7 @@ def load(
         tokenizer=tokenizer,
         seed=seed,
         problem_type=problem_type,
+        input=input,
     )
     return Model(parts, device=device)
 

@@ -6,6 +6,7 @@ YAML names things and never imports them. A `ModelSpec` from the catalogue may n
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
@@ -52,7 +53,7 @@ class TextInput(Frozen):
 
 
 class ImageInput(Frozen):
-    """An image: uint8 `pixel_values` `[3, H, W]`; mean and std (of values in [0, 1]) are applied inside the module."""
+    """An image: uint8 `pixel_values` `[channels, H, W]`; mean and std (of values in [0, 1]) are applied inside."""
 
     kind: Literal["image"] = "image"
     size: tuple[int, int] = Field(description="Height and width in pixels.")
@@ -61,6 +62,20 @@ class ImageInput(Frozen):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
     crop_pct: Unit = Field(default=0.875, description="The shorter side is resized to size / crop_pct, then cropped.")
     crop_mode: Literal["center", "squash"] = "center"
+    channels: Literal[1, 3] = Field(
+        default=3, description="1: grey, `[1, H, W]`; a pretrained first layer of three is summed (timm's models)."
+    )
+    window: Literal["full", "range", "percentile"] | tuple[float, float] = Field(
+        default="full",
+        description="How values of more than 8 bits become 8: 'full' by the whole range of their type; 'range' from "
+        "the image's lowest to its highest; 'percentile' from its 0.5th to its 99.5th percentile; or (low, high).",
+    )
+
+    @model_validator(mode="after")
+    def _window_is_open(self) -> ImageInput:
+        if isinstance(self.window, tuple) and not -math.inf < self.window[0] < self.window[1] < math.inf:
+            raise ValueError(f"window {self.window}: give (low, high), two numbers, the lower first")
+        return self
 
 
 class AudioInput(Frozen):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import hub
-from zoo.errors import UnknownModel, WeightsUnavailable, missing
+from zoo.errors import SpecError, UnknownModel, WeightsUnavailable, missing
 from zoo.spec import ModelSpec, TextInput
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def build(
     seed: of the random weights; the global generator is then left as it was.
     Raises UnknownModel, SpecError or MissingDependency.
     """
+    if getattr(spec.input, "channels", 3) == 1 and spec.backend != "timm":
+        raise SpecError(f"{spec.name} ({spec.backend}) takes three channels; channels: 1 is for timm's models.")
     backend = _backend(spec.backend)
     with _seeded(seed):
         module: ZooModule = backend.build(spec, task=task, labels=labels, state=state)

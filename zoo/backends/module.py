@@ -89,7 +89,7 @@ class ZooModule(nn.Module, ABC):
 
 
 class Normalize(nn.Module):
-    """uint8 (or float in [0, 255]) `[B, 3, H, W]` as `(x / 255 - mean) / std`, in the module's own dtype."""
+    """uint8 (or float in [0, 255]) `[B, C, H, W]` as `(x / 255 - mean) / std`, in the module's own dtype."""
 
     mean: Tensor
     std: Tensor
@@ -97,7 +97,10 @@ class Normalize(nn.Module):
     def __init__(self, image: ImageInput) -> None:
         super().__init__()
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(image, name), dtype=torch.float32).view(1, 3, 1, 1)
+            values = torch.tensor(getattr(image, name), dtype=torch.float32)
+            # Of a grey image, one value stands for the three.
+            values = values.mean().view(1) if image.channels == 1 else values
+            values = values.view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:

@@ -67,20 +67,36 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
     def is_head(key: str) -> bool:
         return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
-    module.fresh_head = load_into(
-        module.net, _converted(state, module.net, spec), is_head=is_head, where=f"timm's {spec.architecture}"
-    )
+    # Before and after: timm's filters look at shapes, and know their own names only.
+    fitting = _fewer_channels(_converted(_fewer_channels(state, module.net), module.net, spec), module.net)
+    module.fresh_head = load_into(module.net, fitting, is_head=is_head, where=f"timm's {spec.architecture}")
     return module
 
 
 def _create(spec: ModelSpec, classes: int) -> nn.Module:
     if not timm.is_model(spec.architecture):
         raise UnknownModel(unknown(spec.architecture))
+    options = {**_channels(spec), **spec.config}
     try:
-        net: nn.Module = timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **spec.config)
+        net: nn.Module = timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise SpecError(f"timm can't build {spec.architecture!r} with {spec.config}: {error}") from error
     return net
+
+
+def _channels(spec: ModelSpec) -> dict[str, Any]:
+    return {"in_chans": 1} if isinstance(spec.input, ImageInput) and spec.input.channels == 1 else {}
+
+
+def _fewer_channels(state: Mapping[str, Tensor], net: Any) -> Mapping[str, Tensor]:
+    """First layers of three channels, summed for one by timm's own rule: grey in all three gave the same."""
+    first = net.pretrained_cfg.get("first_conv") or ()
+    own, changed = net.state_dict(), dict(state)
+    for name in (first,) if isinstance(first, str) else first:
+        key = f"{name}.weight"
+        if key in changed and key in own and changed[key].shape[1] == 3 and own[key].shape[1] == 1:
+            changed[key] = timm.models.adapt_input_conv(1, changed[key])
+    return changed
 
 
 def resolve(name: str) -> ModelSpec:

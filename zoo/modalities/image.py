@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -18,6 +18,7 @@ from zoo.errors import InputError
 from zoo.modalities.base import Array, Encoder, Example, local_file, path_name, read_all, shorten
 from zoo.spec import ImageInput
 
+Window: TypeAlias = str | tuple[float, float]
 # The size at which Pillow speaks of a decompression bomb and refuses, whatever the file's own size.
 MAX_PIXELS = 178_956_970
 # Pillow also opens formats that run other programs (EPS), or that anything can be taken for (TGA).
@@ -66,10 +67,12 @@ class ImageEncoder(Encoder):
             `[H, W, 1]`, `[H, W, 3]`, `[H, W, 4]`, or `[3, H, W]` where it can't be taken for one of those.
         Raises InputError for what is none of these, can't be decoded whole, or has more than MAX_PIXELS.
         """
-        with _opened(raw) as image, _readable(raw):
+        window = self.input.window
+        with _opened(raw, window) as image, _readable(raw):
             # Opening reads the header alone; a damaged file shows here.
             image.load()
-            picture = _rgb(_upright(image))
+            picture = _rgb(_upright(image), window)
+            picture = picture.convert("L") if self.input.channels == 1 else picture
         source = ImageSource(picture.height, picture.width, self.input.size)
         return [Example({"pixel_values": _fit(picture, self.input)}, length=1, source=source)]
 
@@ -121,7 +124,7 @@ def _name(raw: Any) -> str:
 
 
 @contextmanager
-def _opened(raw: Any) -> Iterator[Image.Image]:
+def _opened(raw: Any, window: Window = "full") -> Iterator[Image.Image]:
     """A PIL image of any accepted input; what was opened here is closed again."""
     if isinstance(raw, Image.Image):
         _check_size(raw, raw)
@@ -130,7 +133,7 @@ def _opened(raw: Any) -> Iterator[Image.Image]:
         inner = raw.get("bytes") if raw.get("bytes") is not None else raw.get("path")
         if inner is None:
             raise InputError('An image given as a dict has "bytes" or "path"; this one has neither.')
-        with _opened(inner) as image:
+        with _opened(inner, window) as image:
             yield image
     elif isinstance(raw, (str, os.PathLike)):
         with _decoder(local_file(raw, "an image"), raw) as image:
@@ -142,7 +145,7 @@ def _opened(raw: Any) -> Iterator[Image.Image]:
         with _decoder(io.BytesIO(read_all(raw)), raw) as image:
             yield image
     elif hasattr(raw, "__array__"):
-        yield _from_array(np.asarray(raw))
+        yield _from_array(np.asarray(raw), window)
     else:
         raise InputError(f"An image was expected, and {_name(raw)} came. Give {_ACCEPTED}.")
 
@@ -192,15 +195,16 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, window: Window) -> Image.Image:
     """The image as RGB, 8 bits a channel."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
         # Pillow itself would clip at 255. Files have 16 bits in this mode.
-        return _from_array(_sixteen_bits(np.asarray(image)))
+        values = np.asarray(image)
+        return _from_array(_sixteen_bits(values) if window == "full" else values, window)
     if image.mode == "F":
-        return _from_array(np.asarray(image))
+        return _from_array(np.asarray(image), window)
     if image.mode == "P":
         # Straight to RGB, Pillow warns about a palette with transparency.
         image = image.convert("RGBA")
@@ -217,14 +221,14 @@ def _sixteen_bits(values: Array) -> Array:
     return values.astype(np.uint16)
 
 
-def _from_array(values: Array) -> Image.Image:
+def _from_array(values: Array, window: Window) -> Image.Image:
     """An RGB image of an array `[H, W]`, `[H, W, C]` or `[3, H, W]`."""
     pixels = _channels_last(values)
     if not pixels.size:
         raise InputError(f"An array {list(values.shape)} has no pixels.")
     if pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
         raise InputError(f"An array {list(values.shape)} has too many pixels; up to {MAX_PIXELS:,} are taken.")
-    pixels = _eight_bits(pixels[..., :3])
+    pixels = _eight_bits(pixels[..., :3], window)
     if pixels.shape[-1] == 1:
         return Image.fromarray(pixels[..., 0]).convert("RGB")
     return Image.fromarray(np.ascontiguousarray(pixels))
@@ -250,13 +254,15 @@ def _channels_last(values: Array) -> Array:
     raise InputError(f"An array {list(shape)} is no image. Give {_ACCEPTED}.")
 
 
-def _eight_bits(values: Array) -> Array:
+def _eight_bits(values: Array, window: Window) -> Array:
     """Pixels of any accepted dtype as uint8."""
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.dtype == np.uint8:
         return values
     if values.dtype == bool:
         return values.astype(np.uint8) * np.uint8(255)
+    if window != "full":
+        return _windowed(values, window)
     if values.dtype == np.uint16:
         # 65535 / 255 is 257; half of it rounds.
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
@@ -268,6 +274,24 @@ def _eight_bits(values: Array) -> Array:
             raise InputError(f"The array's integers go from {low} to {high}. Give uint8, or uint16 for 16 bits.")
         return values.astype(np.uint8)
     raise InputError(f"An array of {values.dtype} is no image. Give uint8, or floats in [0, 1].")
+
+
+def _windowed(values: Array, window: Window) -> Array:
+    """Numbers of any range as uint8: 0 at the window's lower end and below, 255 at its upper end and above."""
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"An array of {values.dtype} is no image. Give integers or floats.")
+    wide = values.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise InputError("The image has values that are not finite (NaN or infinity).")
+    if isinstance(window, tuple):
+        low, high = window
+    elif window == "percentile":
+        low, high = np.percentile(wide, (0.5, 99.5))
+    else:
+        low, high = wide.min(), wide.max()
+    # A picture of one value has nothing to stretch.
+    shares = (wide - low) / (high - low) if high > low else np.zeros_like(wide)
+    return np.asarray(np.rint(np.clip(shares, 0, 1) * 255), dtype=np.uint8)
 
 
 def _from_unit(values: Array) -> Array:
@@ -283,7 +307,7 @@ def _from_unit(values: Array) -> Array:
 
 
 def _fit(image: Image.Image, input: ImageInput) -> Array:
-    """Resize and crop in one step: uint8 `[3, H, W]`, contiguous."""
+    """Resize and crop in one step: uint8 `[channels, H, W]`, contiguous."""
     height, width = input.size
     full_height, full_width = _resized(image, input)
     top, left = round((full_height - height) / 2), round((full_width - width) / 2)
@@ -298,7 +322,7 @@ def _fit(image: Image.Image, input: ImageInput) -> Array:
     )
     resample = Image.Resampling[input.interpolation.upper()]
     pixels = np.asarray(image.resize((width, height), resample, box=box))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels[None].copy() if input.channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _resized(image: Image.Image, input: ImageInput) -> tuple[int, int]:

@@ -32,14 +32,16 @@ def heuristic(kind: str, items: int, *, accelerated: bool) -> int:
     return min(_DEFAULT[kind, accelerated], small)
 
 
-def steps(lengths: Array, size: int, *, seed: int, epoch: int) -> list[Array]:
+def steps(lengths: Array, size: int, *, seed: int, epoch: int, classes: Array | None = None) -> list[Array]:
     """An epoch's optimiser steps: each the items, int64 `[n]` with n <= size, that it counts.
 
     Every item comes once. Steps are as equal in size as can be, so that no leftover step of one row weighs as
     much as a full one. Items of a step are of similar length, longest first. Depends on the arguments alone.
+
+    classes: int64 `[N]`, of each item: then as many items come in all, and equally many of each class.
     """
     random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
+    order = random.permutation(len(lengths)) if classes is None else random.permutation(balanced(classes, random))
     count = ceil(len(lengths) / size)
     bounds = np.linspace(0, len(lengths), count + 1).astype(np.int64)
     for first in range(0, count, _WINDOW):
@@ -52,6 +54,20 @@ def steps(lengths: Array, size: int, *, seed: int, epoch: int) -> list[Array]:
         longest = max(range(count), key=lambda i: (int(lengths[found[i]].max()), -i))
         found[0], found[longest] = found[longest], found[0]
     return found
+
+
+def balanced(classes: Array, random: np.random.Generator) -> Array:
+    """int64 `[N]`: as many items as there are, equally many of each class, but for what doesn't divide.
+
+    All of a class come equally often, but for one: within an epoch nothing is left out for chance to repeat another.
+    """
+    kinds = random.permutation(np.unique(classes))
+    wanted = np.diff(np.linspace(0, len(classes), len(kinds) + 1).astype(np.int64))
+    found = []
+    for kind, count in zip(kinds, wanted, strict=True):
+        members = random.permutation(np.flatnonzero(classes == kind))
+        found.append(np.resize(members, count))
+    return np.concatenate(found)
 
 
 def share(step: Array, *, rank: int, world: int, size: int) -> list[Array]:

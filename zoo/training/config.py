@@ -71,6 +71,11 @@ class TrainConfig(Frozen):
         default=None,
         description="Weight of each label in the loss, 1 for those not named; 'balanced' is inverse to its frequency.",
     )
+    sampler: Literal["uniform", "balanced"] = Field(
+        default="uniform",
+        description="Which rows an epoch takes: 'uniform' each one once; 'balanced' as many rows in all, equally many "
+        "of each label: rare ones come again and again, of frequent ones another part each time.",
+    )
     column_kinds: dict[str, Literal["categorical", "hashed", "set", "numeric", "ignored"]] | None = Field(
         default=None,
         description="Of a table: what columns are, by name, where the inferred kind is not meant. 'hashed' is for "

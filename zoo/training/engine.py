@@ -25,7 +25,7 @@ from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
 from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
-from zoo.training.lossoptions import loss_options
+from zoo.training.lossoptions import classes_of, loss_options
 from zoo.training.machine import Machine, running
 from zoo.training.masking import make_masking
 from zoo.training.progress import Display, Silent, display
@@ -138,6 +138,7 @@ class Run:
         steps = config.epochs * ceil(len(self.items) / self.effective)
         self.total = min(steps, config.max_steps or steps)
         self.options = loss_options(config, self.task, self.items)
+        self.classes = classes_of(self.task, self.items) if config.sampler == "balanced" else None
         reading = Reading(self.items, self.encoder, self.task, self.options)
         workers = worker_count(config.num_workers, self.kind, accelerated=self.accelerated)
         self.loader = Loader(reading, workers=workers, pin=self.machine.device.type == "cuda")
@@ -205,7 +206,9 @@ class Run:
     def _batches(self) -> Iterator[list[MicroBatch]]:
         """This process's forward passes of the steps that are left of the epoch."""
         state, machine = self.state, self.machine
-        plan = batching.steps(self.items.lengths, self.effective, seed=self.config.seed, epoch=state.epoch)
+        plan = batching.steps(
+            self.items.lengths, self.effective, seed=self.config.seed, epoch=state.epoch, classes=self.classes
+        )
         left = plan[state.done : state.done + self.total - state.step]
         shares = [batching.share(step, rank=machine.rank, world=machine.world, size=self.stepper.size) for step in left]
         return self.loader.epoch(state.epoch, shares)

@@ -27,6 +27,14 @@ def _class_weights(config: TrainConfig, task: Task, items: Items) -> Array | Non
     return balanced(task, items) if given == "balanced" else named(task, given)
 
 
+def classes_of(task: Task, items: Items) -> Array:
+    """int64 `[N]`: the class of each item, for a sampler that balances. Raises ConfigError where it has several."""
+    labels = [targets.get("label") for targets in items.targets()]
+    if not task.labels or any(label is None or label.ndim or label.dtype.kind not in "iu" for label in labels):
+        raise ConfigError(f'sampler="balanced" goes with one label a row, and {task.name} has other targets here.')
+    return np.array(labels, dtype=np.int64)
+
+
 def named(task: Task, given: Mapping[str, float]) -> Array:
     """float32 `[C]`: the given weights, 1 for labels that are not named."""
     weights = np.ones(len(task.labels), dtype=np.float32)
