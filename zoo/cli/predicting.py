@@ -100,6 +100,20 @@ def predict(
     stop: Annotated[
         list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
     ] = None,
+    return_timestamps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="word|char", help="Of speech: when each word or character is said.", rich_help_panel=_PANEL
+        ),
+    ] = None,
+    lm: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Of speech: an n-gram model, .arpa.", rich_help_panel=_PANEL)
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of --lm.", rich_help_panel=_PANEL)] = None,
+    beta: Annotated[float | None, typer.Option(help="What each word adds, with --lm.", rich_help_panel=_PANEL)] = None,
+    beam_width: Annotated[
+        int | None, typer.Option(help="Transcripts held side by side, with --lm.", rich_help_panel=_PANEL)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -128,6 +142,11 @@ def predict(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
         "stop": tuple(stop) if stop else None,
+        "return_timestamps": return_timestamps,
+        "lm": lm,
+        "alpha": alpha,
+        "beta": beta,
+        "beam_width": beam_width,
     }
     texts, shown = itertools.tee(_inputs(inputs))
     results = predictor.predict_iter(
