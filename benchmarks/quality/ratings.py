@@ -5,7 +5,7 @@
 
 MovieLens 100k (Harper and Konstan, 2015) comes inside the package recbole, of which only the files are read. A fifth of
 the ratings, drawn by the seed, is for testing; everything else is for training, with a fixed number of epochs. Options
-were chosen on another split (--choose), never on these.
+were chosen on another split of the same ratings (--choose), whose rows overlap with these.
 """
 
 from __future__ import annotations

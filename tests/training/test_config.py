@@ -24,7 +24,7 @@ from zoo.training import TrainConfig
         ({"batch_size": "big"}, "batch_size='big': Input should be 'auto'"),
         ({"resume": True}, "resume needs output_dir="),
         ({"log": "tensorboard"}, "log needs output_dir="),
-        ({"log": "wandb", "output_dir": "x"}, "'tensorboard'"),
+        ({"log": "comet", "output_dir": "x"}, "'tensorboard'"),
         ({"head_learning_rate": 1e-3, "head_lr_scale": 2.0}, "not both"),
         ({"seed": -1}, "seed=-1"),
     ],
