@@ -94,7 +94,7 @@ def _fewer_channels(state: Mapping[str, Tensor], net: Any) -> Mapping[str, Tenso
     own, changed = net.state_dict(), dict(state)
     for name in (first,) if isinstance(first, str) else first:
         key = f"{name}.weight"
-        if key in changed and key in own and changed[key].shape[1] == 3 and own[key].shape[1] == 1:
+        if key in changed and key in own and changed[key].shape[1:2] == (3,) and own[key].shape[1] == 1:
             changed[key] = timm.models.adapt_input_conv(1, changed[key])
     return changed
 
