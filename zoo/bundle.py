@@ -23,8 +23,8 @@ from zoo.errors import BundleError
 from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
 
 FORMAT = 1
-CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER = (
-    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json",
+CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER = (
+    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
 )  # fmt: skip
 
 
@@ -58,11 +58,20 @@ class Export(Frozen):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
+class Adapter(Frozen):
+    """What a parameter-efficient method put into a network: enough to put it there again."""
+
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    base_sha256: str = Field(description="Of the frozen body's tensors that it was trained on.")
+    parameters: int = Field(description="Trained ones: the adapter's and the head's.")
+
+
 class Card(Frozen):
     """`zoo.yaml`: the resolved spec, the task, and for a bundle its input and output contract."""
 
     format: int = FORMAT
-    kind: Literal["model", "bundle"]
+    kind: Literal["model", "bundle", "adapter"]
     zoo: str
     task: TaskName
     spec: ModelSpec
@@ -70,6 +79,7 @@ class Card(Frozen):
     outputs: tuple[TensorSpec, ...] = ()
     export: Export | None = None
     parity: Parity | None = None
+    adapter: Adapter | None = None
     history: tuple[dict[str, Any], ...] = ()
 
 

@@ -88,6 +88,10 @@ class QualityError(ZooError, ValueError):
         self.report = report
 
 
+class AdapterError(ZooError, ValueError):
+    """A saved adapter that does not belong to the model it is put onto."""
+
+
 class BundleError(ZooError, ValueError):
     """A folder that is not a bundle, or whose bytes are not those of its manifest."""
 

@@ -52,6 +52,7 @@ class _Found:
     task: str
     folder: Path | None = None
     state: Path | None = None
+    adapter: bundle.Adapter | None = None
     history: tuple[dict[str, Any], ...] = ()
     saved: bool = False
 
@@ -86,6 +87,8 @@ def assemble(
     spec = spec.evolve(labels=_labels(spec, chosen, labels, default=found.task))
     encoder = make_encoder(spec, tokenizer=words)
     module = build(spec, chosen, state, seed)
+    if found.adapter is not None and found.folder is not None and weights == PRETRAINED:
+        module = _with_adapter(module, found.adapter, found.folder)
     return Parts(spec, chosen, encoder, module, found.history, meant=task is not None or found.saved)
 
 
@@ -185,9 +188,26 @@ def _folder(path: Path) -> _Found:
     card = bundle.read_card(path)
     if card.kind == "bundle":
         raise BundleError(f"{path} is an exported bundle: zoo.runtime.load({str(path)!r}) opens it.")
+    if card.kind == "adapter":
+        raise BundleError(
+            f"{path} is an adapter, without the body. Load that and put it on: "
+            f"zoo.load({card.spec.name!r}).load_adapter({str(path)!r})."
+        )
     # safetensors has no checksum of its own: a flipped bit in it is a wrong weight without a word.
     bundle.verify(path)
-    return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.history, saved=True)
+    return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.adapter, card.history, saved=True)
+
+
+def _with_adapter(module: ZooModule, adapter: bundle.Adapter, folder: Path) -> ZooModule:
+    from zoo.training import methods
+
+    state = backends.read_state(folder / bundle.ADAPTER)
+    if module.fresh_head:
+        # Another head than the one that was saved: its tensors answer other questions.
+        state = {key: tensor for key, tensor in state.items() if not module.in_head(key)}
+        state.update({key: tensor for key, tensor in module.net.state_dict().items() if module.in_head(key)})
+    found: ZooModule = methods.restored(module, methods.Plan(adapter.method, adapter.options), state)
+    return found
 
 
 def _state(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from zoo import __version__, backends, bundle, hub, loading
 from zoo import tasks as zoo_tasks
-from zoo.errors import ConfigError, DeviceError, missing
+from zoo.errors import AdapterError, BundleError, ConfigError, DeviceError, missing
 from zoo.inference import Batch, BatchSize, Forward, OnError
 from zoo.loading import PRETRAINED, Parts, Source
 from zoo.modalities import make_encoder
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
     from zoo.report import Report
     from zoo.runtime import BundleModel
-    from zoo.spec import Pooling, ProblemType
+    from zoo.spec import ModelSpec, Pooling, ProblemType
     from zoo.training.data import Rows
     from zoo.training.search import Study
 
@@ -188,15 +188,82 @@ class Model(Predictor):
         return replace(report, skipped=(*rows.skipped, *report.skipped))
 
     def save(self, folder: str | Path) -> Path:
-        """Write safetensors, `zoo.yaml` and the tokenizer; `zoo.load(folder)` is equal to this model."""
-        from safetensors.torch import save_file
+        """Write safetensors, `zoo.yaml` and the tokenizer; `zoo.load(folder)` is equal to this model.
 
+        What fine-tuning with `method="lora"` and its kin learned is merged into the weights; what can't be merged
+        (bottlenecks, prompts) stands beside them.
+        """
+        from zoo.training import methods
+
+        module = methods.merged(self.module)
         with bundle.writing(folder) as temporary:
-            state = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique(self.module.net).items()}
-            save_file(state, temporary / bundle.WEIGHTS, metadata={"format": "pt"})
+            _write_tensors(temporary / bundle.WEIGHTS, methods.plain_state(module))
+            adapter = None
+            if module.adapted is not None:
+                _write_tensors(temporary / bundle.ADAPTER, methods.tensors(module))
+                adapter = _adapter(module)
             self.encoder.save(temporary)
-            bundle.write_card(temporary, self._card())
+            bundle.write_card(temporary, self._card().model_copy(update={"adapter": adapter}))
         return Path(folder)
+
+    def save_adapter(self, folder: str | Path) -> Path:
+        """Write what a parameter-efficient method trained, and the head: some megabytes, without the body.
+
+        `zoo.load(base).load_adapter(folder)` gives this model again.
+        Raises ConfigError for a model that was not fine-tuned in such a way.
+        """
+        from zoo.training import methods
+
+        if self.module.adapted is None:
+            raise ConfigError(
+                f'{self.spec.name} holds no adapter: fine-tune it with method="lora" or its kin, or use save().'
+            )
+        with bundle.writing(folder) as temporary:
+            _write_tensors(temporary / bundle.ADAPTER, methods.tensors(self.module))
+            card = self._card().model_copy(update={"kind": "adapter", "adapter": _adapter(self.module)})
+            bundle.write_card(temporary, card)
+        return Path(folder)
+
+    def load_adapter(self, folder: str | Path) -> Model:
+        """Put on what `save_adapter` wrote, with its task, labels and head. Returns the model itself.
+
+        Raises AdapterError when it was trained on another body than this model's, BundleError when it is damaged.
+        """
+        from zoo.training import methods
+
+        path = Path(folder)
+        card = bundle.read_card(path)
+        if card.kind != "adapter" or card.adapter is None:
+            raise BundleError(f"{path} holds a {card.kind}, not an adapter that save_adapter() wrote.")
+        bundle.verify(path)
+        if self.module.adapted is not None:
+            raise ConfigError(f"{self.spec.name} holds an adapter already. merge() it first, or load the base again.")
+        found = methods.body_digest(self.module)
+        if found != card.adapter.base_sha256:
+            raise AdapterError(
+                f"{path} was trained on {_named(card.spec)}, whose body has the sha256 "
+                f"{card.adapter.base_sha256[:16]}; this is {_named(self.spec)}, with {found[:16]}"
+                ". Load the model that it was trained on."
+            )
+        labels = card.spec.labels if isinstance(card.spec.labels, tuple) else ()
+        device, state = str(self.device), backends.read_state(path / bundle.ADAPTER)
+        spec = self.spec.evolve(labels=labels or None)
+        module = loading.build(spec, card.task, methods.plain_state(self.module), 0)
+        plan = methods.Plan(card.adapter.method, card.adapter.options)
+        self.module = methods.restored(module, plan, state)
+        self.spec, self.task = spec, zoo_tasks.make(card.task, spec, labels)
+        self.history, self._meant = card.history, True
+        return self.to(device)
+
+    def merge(self) -> Model:
+        """Put what a parameter-efficient method learned into the weights, for good. Returns the model itself.
+
+        Raises ConfigError for methods that can't be merged: "adapter", "prefix", "prompt".
+        """
+        from zoo.training import methods
+
+        methods.merge(self.module)
+        return self
 
     def push_to_hub(self, repo: str, *, private: bool = True) -> str:
         """Save and upload to a repository of the hub. Returns its address."""
@@ -220,7 +287,10 @@ class Model(Predictor):
         from zoo import exporting
 
         self._needs_head("export")
-        module = self.module if self.device.type == "cpu" else copy.deepcopy(self.module).to("cpu")
+        from zoo.training import methods
+
+        module = methods.merged(self.module)
+        module = module if self.device.type == "cpu" else copy.deepcopy(module).to("cpu")
         reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
         return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
 
@@ -306,6 +376,8 @@ class Model(Predictor):
         self, task: str, labels: tuple[str, ...], seed: int, problem: ProblemType | None, *, afresh: bool = False
     ) -> None:
         """problem: of a classification; None for the other tasks."""
+        from zoo.training import methods
+
         loading.choose_task(self.spec, task)
         spec = self.spec.evolve(labels=labels or None, problem_type=problem)
         if not afresh and task == self.task.name and labels == self.labels and self._has_head():
@@ -314,7 +386,9 @@ class Model(Predictor):
             self.task = zoo_tasks.make(task, self.spec, labels)
             return
         device = self.device
-        self.module = loading.build(spec, task, None if afresh else self.module.net.state_dict(), seed)
+        # What an earlier run put into the body is merged: the new head belongs to another question.
+        state = None if afresh else methods.plain_state(methods.merged(self.module))
+        self.module = loading.build(spec, task, state, seed)
         self.spec = spec
         self.task = zoo_tasks.make(task, spec, labels)
         self.to(str(device))
@@ -407,11 +481,34 @@ def _device(name: str | None) -> torch.device:
     return device
 
 
-def _unique(net: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _write_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    unique = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique(state).items()}
+    save_file(unique, path, metadata={"format": "pt"})
+
+
+def _adapter(module: ZooModule) -> bundle.Adapter:
+    from zoo.training import methods
+
+    plan = module.adapted.plan
+    return bundle.Adapter(
+        method=plan.method,
+        options=dict(plan.options),
+        base_sha256=methods.body_digest(module),
+        parameters=sum(tensor.numel() for tensor in methods.tensors(module).values()),
+    )
+
+
+def _named(spec: ModelSpec) -> str:
+    return f"{spec.name} ({spec.weights.repo} at {spec.weights.revision})" if spec.weights else spec.name
+
+
+def _unique(given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state without second names of one tensor: safetensors refuses shared memory, loading ties them again."""
     seen: set[int] = set()
     state: dict[str, torch.Tensor] = {}
-    for name, tensor in net.state_dict().items():
+    for name, tensor in given.items():
         if tensor.numel() and tensor.data_ptr() in seen:
             continue
         seen.add(tensor.data_ptr())

@@ -22,6 +22,7 @@ class ZooModule(nn.Module, ABC):
     head: names, within `net`, of the modules and parameters that belong to the task.
     task: the task's name. pooling: how `embed` makes one vector of many, unless told otherwise.
     fresh_head: the head's parameters are random, because no checkpoint had any that fit.
+    adapted: what a parameter-efficient method of fine-tuning has put into `net`, or None.
     """
 
     def __init__(self, net: nn.Module, *, spec: ModelSpec, task: str, head: tuple[str, ...]) -> None:
@@ -32,6 +33,7 @@ class ZooModule(nn.Module, ABC):
         self.pooling: str = spec.embedding.pooling
         self.fresh_head = True
         self.head_only = False
+        self.adapted: Any = None
 
     @abstractmethod
     def forward(self, *args: Any, **inputs: Any) -> dict[str, Tensor]:
@@ -85,6 +87,11 @@ class ZooModule(nn.Module, ABC):
         if mode and self.head_only:
             for name, child in self.net.named_modules():
                 child.training = self.in_head(name)
+        elif mode and self.adapted is not None:
+            # A frozen body keeps its statistics too, or an adapter saved alone would not know them.
+            for name, child in self.net.named_modules():
+                if isinstance(child, nn.modules.batchnorm._BatchNorm) and not self.in_head(name):
+                    child.training = False
         return self
 
 

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, ValidationError, field_validator,
 from zoo.errors import ConfigError, suggest
 from zoo.spec import Frozen
 
-Method = Literal["full", "head"]
+Method = Literal["full", "head", "lora", "adalora", "ia3", "adapter", "prefix", "prompt"]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -37,11 +37,14 @@ class TrainConfig(Frozen):
     )
     learning_rate: Rate | None = Field(
         default=None,
-        description="The peak. None: 5e-5 for text and sound, 1e-4 for images, 1e-3 for a head alone; with sgd 1e-3, "
-        "1e-2 and 1e-2.",
+        description="The peak. None: 5e-5 for text and sound, 1e-4 for images; 1e-3 for a head alone and adalora, "
+        "5e-4 for lora and adapters, 5e-3 for ia3 and prefixes, 3e-2 for prompts; with sgd 1e-3 (images 1e-2), and ten "
+        "times the method's.",
     )
     head_learning_rate: Rate | None = Field(
-        default=None, description="Of the task's head alone; None is learning_rate x head_lr_scale."
+        default=None,
+        description="Of the task's head alone. None: learning_rate x head_lr_scale; at most 1e-3 beside ia3, prefix "
+        "and prompt when both are left out.",
     )
     head_lr_scale: Rate = Field(default=1.0, description="The head's learning rate as a multiple of the body's.")
     optimizer: Literal["adamw", "sgd"] = Field(
@@ -56,8 +59,26 @@ class TrainConfig(Frozen):
         default=0.1, description="Share of all steps in which the learning rate rises from zero."
     )
     max_grad_norm: Rate | None = Field(default=1.0, description="Gradients are clipped to this norm; None: not.")
-    method: Method = Field(
-        default="full", description="'full' trains everything; 'head' the task's head alone, the body frozen."
+    method: Method | dict[str, Any] = Field(
+        default="full",
+        description="'full' trains everything; 'head' the task's head alone, the body frozen. The others freeze the "
+        "body, put small parts into it and train these and the head: 'lora', 'adalora', 'ia3' (any linear layers and "
+        "convolutions), 'adapter' (bottlenecks), 'prefix' and 'prompt' (text). Or a config object of peft, or the "
+        "same as a mapping with its peft_type.",
+    )
+    lora_rank: Positive = Field(
+        default=8, description="Of lora; of adalora the average over all layers that is left in the end."
+    )
+    lora_alpha: Rate = Field(default=16.0, description="What lora adds is multiplied by lora_alpha / lora_rank.")
+    lora_dropout: Share = Field(default=0.0, description="Of what goes into lora's and adalora's own parts.")
+    lora_targets: tuple[str, ...] | None = Field(
+        default=None,
+        description="Ends of the names of the layers that lora, adalora and ia3 change, such as query and value. "
+        "None: every linear layer and ungrouped convolution of the body.",
+    )
+    adapter_size: Positive = Field(default=64, description="Width of the bottlenecks of method='adapter'.")
+    prompt_length: Positive = Field(
+        default=16, description="Learned positions that method='prefix' and 'prompt' put before each text."
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU."
@@ -137,6 +158,20 @@ class TrainConfig(Frozen):
         default="zoo", description="Name of the run in the trackers."
     )
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _config_of_peft(cls, value: Any) -> Any:
+        if isinstance(value, (str, Mapping)) or not hasattr(value, "peft_type"):
+            return value
+        from zoo.training.methods.peft import to_options
+
+        return to_options(value)
+
+    @field_validator("lora_targets", mode="before")
+    @classmethod
+    def _one_target(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("log", mode="before")
     @classmethod
     def _one_tracker(cls, value: Any) -> Any:
@@ -165,6 +200,8 @@ class TrainConfig(Frozen):
         for name in ("resume", "checkpoint_steps", "log"):
             if getattr(self, name) and self.output_dir is None:
                 raise ValueError(f"{name} needs output_dir=, the folder where checkpoints and logs are kept")
+        if not isinstance(self.method, str) and "peft_type" not in self.method:
+            raise ValueError(f"method={self.method!r} is a mapping without a peft_type, such as 'LORA' or 'LOHA'")
         if self.head_learning_rate is not None and self.head_lr_scale != 1.0:
             raise ValueError("give head_learning_rate or head_lr_scale, not both")
         return self

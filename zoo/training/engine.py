@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
-from typing import Any, NoReturn, final
+from typing import Any, NoReturn, cast, final
 
 import torch
 from accelerate.utils import gather_object
@@ -19,7 +19,7 @@ from zoo.errors import ConfigError, DataError, TrainingError, TrainingInterrupte
 from zoo.modalities.base import Encoder
 from zoo.report import Report
 from zoo.tasks.base import Task
-from zoo.training import batching, encoding, evaluation, optim
+from zoo.training import batching, encoding, evaluation, methods, optim
 from zoo.training.augment import make_augment
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
@@ -68,6 +68,7 @@ def train(
     """
     _check(train, val, config)
     check_installed(config.log)
+    methods.adapt(module, config)
     with optim.trainable(module, config), running(module, config) as machine:
         run = Run(machine, module, task, encoder, train, val, config)
         run.on_epoch, run.on_step = on_epoch, on_step
@@ -137,6 +138,9 @@ class Run:
         self.effective = micro * config.gradient_accumulation * self.machine.world
         steps = config.epochs * ceil(len(self.items) / self.effective)
         self.total = min(steps, config.max_steps or steps)
+        self.adapted: methods.Adapted | None = cast(Any, self.module).adapted
+        if self.adapted is not None:
+            self.adapted.start(self.total)
         self.options = loss_options(config, self.task, self.items)
         self.classes = classes_of(self.task, self.items) if config.sampler == "balanced" else None
         reading = Reading(self.items, self.encoder, self.task, self.options)
@@ -150,8 +154,9 @@ class Run:
         self.schedule = optim.make_schedule(self.optimizer, config, self.total)
         self.network, prepared = self.machine.prepare(self.module, self.optimizer)
         parts = Parts(
-            self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm
-        )
+            self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm,
+            cast(Any, self.module).net, self.adapted,
+        )  # fmt: skip
         self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto")
         self.saver: Saver | None = None
         if config.output_dir is not None:
@@ -223,7 +228,7 @@ class Run:
         note = StepNote(state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self._rate(), samples)
         # Before the weights are touched: on the CPU a bad loss is known by now.
         self._look(self.watch.push(note, values))
-        self.stepper.apply()
+        self.stepper.apply(state.step + 1)
         state.rate = note.rate
         state.step += 1
         state.done += 1

@@ -12,23 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from zoo.errors import ConfigError
+from zoo.training import methods
 from zoo.training.config import TrainConfig
-
-_RATES = {
-    "adamw": {"text": 5e-5, "audio": 5e-5, "mel": 2e-5, "image": 1e-4, "tabular": 1e-3, "head": 1e-3},
-    "sgd": {"text": 1e-3, "audio": 1e-3, "mel": 1e-3, "image": 1e-2, "tabular": 1e-2, "head": 1e-2},
-}
-
-
-def learning_rate(config: TrainConfig, kind: str) -> float:
-    """The body's peak rate. kind: of the model's input."""
-    if config.learning_rate is not None:
-        return config.learning_rate
-    return _RATES[config.optimizer]["head" if config.method == "head" else kind]
-
-
-def head_learning_rate(config: TrainConfig, kind: str) -> float:
-    return config.head_learning_rate or learning_rate(config, kind) * config.head_lr_scale
+from zoo.training.rates import head_learning_rate, learning_rate
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig, kind: str) -> list[dict[str, Any]]:
@@ -78,6 +64,8 @@ def trainable(module: nn.Module, config: TrainConfig) -> Iterator[None]:
     training = module.training
     if config.method == "head":
         cast(Any, module).set_head_only(True)
+    if cast(Any, module).adapted is not None:
+        methods.freeze(module)
     if config.gradient_checkpointing:
         _gradient_checkpointing(module, on=True)
     try:

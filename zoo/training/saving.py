@@ -41,7 +41,7 @@ class Saver:
     ) -> None:  # fmt: skip
         self.checkpoints = Checkpoints(folder / "checkpoints", main=machine.main, everyone=machine.everyone)
         self._machine = machine
-        self._module = module
+        self._module: Any = module
         self._optimizer = optimizer
         self._schedule = schedule
         self._identity = identity
@@ -52,6 +52,7 @@ class Saver:
             "model": self._module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.last_epoch,
+            "method": self._module.adapted.state() if self._module.adapted is not None else {},
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
         own = {f"random-{self._machine.rank}": random_state()}
@@ -68,6 +69,8 @@ class Saver:
         self._module.load_state_dict(found.load("model"))
         self._optimizer.load_state_dict(found.load("optimizer"))
         optim.set_schedule(self._schedule, found.load("schedule"))
+        if self._module.adapted is not None:
+            self._module.adapted.load_state(found.load("method"))
         if self._machine.accelerator.scaler is not None:
             self._machine.accelerator.scaler.load_state_dict(found.load("scaler"))
         set_random_state(found.load(f"random-{self._machine.rank}"))

@@ -17,6 +17,7 @@ from zoo.errors import TrainingError
 from zoo.tasks.base import LossOptions, Task
 from zoo.training.loading import MicroBatch
 from zoo.training.machine import Machine
+from zoo.training.methods import Adapted
 
 log = logging.getLogger("zoo.training")
 
@@ -32,6 +33,8 @@ class Parts:
     task: Task
     options: LossOptions
     max_grad_norm: float | None
+    net: nn.Module
+    adapted: Adapted | None = None
 
 
 @final
@@ -62,8 +65,8 @@ class Stepper:
             if self._parts.machine.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def apply(self) -> None:
-        """The optimiser's and the schedule's step."""
+    def apply(self, step: int) -> None:
+        """The optimiser's and the schedule's step. step: of the run, counted from 1."""
         parts = self._parts
         try:
             parts.optimizer.step()
@@ -77,6 +80,8 @@ class Stepper:
         # With fp16 the first steps look for a scale, and change no weight.
         if not parts.optimizer.step_was_skipped:
             parts.schedule.step()
+            if parts.adapted is not None:
+                parts.adapted.after_step(parts.net, step)
         parts.optimizer.zero_grad()
 
     def _attempt(self, passes: Sequence[MicroBatch], *, stop: bool) -> Tensor:
@@ -93,7 +98,7 @@ class Stepper:
         for number, batch in enumerate(passes):
             last = number == len(passes) - 1
             with nullcontext() if last else machine.no_sync(parts.network):
-                losses.append(self._forward_backward(batch, scale))
+                losses.append(self._forward_backward(batch, scale, last=last))
         norm = self._clip()
         own = torch.stack(losses)
         loss = machine.sum(own.sum())
@@ -104,8 +109,8 @@ class Stepper:
         ]
         return torch.cat([torch.stack([loss, *head, norm]), own])
 
-    def _forward_backward(self, batch: MicroBatch, scale: Tensor | float) -> Tensor:
-        """The summed loss of one pass, detached, float32."""
+    def _forward_backward(self, batch: MicroBatch, scale: Tensor | float, *, last: bool) -> Tensor:
+        """The summed loss of one pass, detached, float32. A method's penalty goes with the last pass, unreported."""
         parts = self._parts
         counts = 1.0
         if len(batch):
@@ -116,7 +121,9 @@ class Stepper:
         there = batch.to(parts.machine.device)
         outputs = parts.network(**there.inputs)
         loss = parts.task.loss(outputs, there.targets, parts.options)
-        parts.machine.accelerator.backward(loss * (scale * counts))
+        added = parts.adapted.penalty() if last and parts.adapted is not None else None
+        scaled = loss * (scale * counts)
+        parts.machine.accelerator.backward(scaled if added is None else scaled + added)
         return loss.detach().float() if counts else torch.zeros((), device=parts.machine.device)
 
     def _substitute(self) -> MicroBatch:
