@@ -35,6 +35,7 @@ def upstream(spec: ModelSpec) -> Any:
     classes = {
         "feature-extraction": transformers.AutoModel,
         "fill-mask": transformers.AutoModelForMaskedLM,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
         "text-generation": transformers.AutoModelForCausalLM,
         "automatic-speech-recognition": transformers.AutoModelForCTC,
         "audio-classification": transformers.AutoModelForAudioClassification,
@@ -212,7 +213,7 @@ def test_labels_of_other_specs() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_first_task_with_classes_has_labels(name: str) -> None:
     spec = catalog.info(name)
-    bare = spec.tasks[0] in ("feature-extraction", "text-generation", "fill-mask")
+    bare = spec.tasks[0] in ("feature-extraction", "text-generation", "fill-mask", "question-answering")
     assert bool(catalog.labels(spec)) is not bare
 
 
@@ -228,7 +229,7 @@ def test_card_facts_are_complete(name: str) -> None:
     assert spec.paper is not None
     assert spec.paper.startswith("https://")
     # SegFormer's published weights are NVIDIA's, for research and evaluation alone.
-    known = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-sa-3.0", "cc-by-nc-4.0"}
+    known = {"apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0", "cc-by-sa-3.0", "cc-by-nc-4.0"}
     assert spec.license in known or (spec.license, spec.architecture) == ("other", "segformer")
 
 

@@ -106,6 +106,24 @@ class FilledMask(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class Answer(_Result):
+    """A part of a context that answers a question: `text == context[start:end]`, offsets in characters.
+
+    `text` is empty where there is no answer. `score`: its probability as a part of its window. `top`: the k best, best
+    first, where more than one was asked for.
+    """
+
+    text: str
+    start: int
+    end: int
+    score: float
+    top: tuple[Answer, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Answer({self.text!r}, {self.start}:{self.end}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
 class Generation(_Result):
     """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop"."""
 
@@ -246,8 +264,8 @@ class RowError(_Result):
 
 
 Result: TypeAlias = (
-    "Classification | MultiLabel | Regression | list[Entity] | list[list[FilledMask]] | Generation | Transcript | "
-    "list[Detection] | Segmentation | RowError"
+    "Classification | MultiLabel | Regression | Answer | list[Entity] | list[list[FilledMask]] | Generation | "
+    "Transcript | list[Detection] | Segmentation | RowError"
 )
 
 

@@ -20,6 +20,7 @@ Modality = Literal["text", "vision", "audio", "tabular"]
 TaskName = Literal[
     "text-classification",
     "token-classification",
+    "question-answering",
     "text-generation",
     "fill-mask",
     "image-classification",

@@ -36,7 +36,13 @@ def test_a_classifier_of_text(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path)
     write(tmp_path, tokenizer_config={"model_max_length": 1_000_000_000_000})
     spec, module = load(tmp_path)
-    assert spec.tasks == ("text-classification", "token-classification", "fill-mask", "feature-extraction")
+    assert spec.tasks == (
+        "text-classification",
+        "token-classification",
+        "question-answering",
+        "fill-mask",
+        "feature-extraction",
+    )
     assert spec.labels == ("no", "maybe", "yes")
     assert spec.input == TextInput(max_length=64, token_types=True)  # the configuration says two types
     with torch.inference_mode():

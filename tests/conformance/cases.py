@@ -56,12 +56,19 @@ def _masked(task: Task) -> list[Any]:
     return list(zip(raws, masks, strict=True))
 
 
+def _answered(task: Task) -> list[Any]:
+    context = "Ada Lovelace wrote the first program in 1843. " * 2
+    targets = ({"text": ["Ada"], "answer_start": [46]}, [], {"answer": "1843", "answer_start": 40})
+    return [({"question": "who or when"[: 4 + i], "context": context}, targets[i % 3]) for i in range(6)]
+
+
 CASES: dict[str, Case] = {
     "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
     "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),
     "token-classification": Case(_tagged, ["O", "B-PER", "I-PER"]),
+    "question-answering": Case(_answered),
     "text-generation": Case(_texts, options={"max_new_tokens": 3}),
     "fill-mask": Case(_texts, options={"top_k": 2}),
     "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),

@@ -18,6 +18,7 @@ COLUMNS = {
     "image-segmentation": ("image", "mask"),
     "audio-classification": ("audio", "label"),
     "token-classification": ("tokens", "tags"),
+    "question-answering": ("question", "answers"),
     "text-generation": ("text", None),
     "fill-mask": ("text", None),
     "automatic-speech-recognition": ("audio", "text"),
@@ -28,6 +29,7 @@ COLUMNS = {
 METRICS = {
     "image-segmentation": "mean_iou",
     "token-classification": "entity_f1",
+    "question-answering": "f1",
     "text-generation": "perplexity",
     "fill-mask": "perplexity",
     "tabular-classification": "log_loss",
@@ -49,7 +51,7 @@ def test_facts(name: str) -> None:
     assert kind.metric == METRICS.get(name, "accuracy" if name.endswith("classification") else "")
     assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer", "log_loss", "rmse"))
     assert kind.needs_labels is (
-        name not in ("text-generation", "fill-mask", "feature-extraction", "tabular-regression")
+        name not in ("text-generation", "fill-mask", "feature-extraction", "tabular-regression", "question-answering")
     )
 
 

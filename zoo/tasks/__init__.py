@@ -20,6 +20,7 @@ TASKS = {
     "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
     "audio-classification": "zoo.tasks.classification:AudioClassification",
     "token-classification": "zoo.tasks.token_classification:TokenClassification",
+    "question-answering": "zoo.tasks.question_answering:QuestionAnswering",
     "text-generation": "zoo.tasks.text_generation:TextGeneration",
     "automatic-speech-recognition": "zoo.tasks.speech_recognition:SpeechRecognition",
     "tabular-classification": "zoo.tasks.tabular:TabularClassification",

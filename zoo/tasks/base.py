@@ -163,7 +163,11 @@ class Task(ABC):
         A text that `encode` refuses as too long for one answer is cut into windows here: its tokens are
         counted one by one.
         """
-        return self.attach(encoder.encode(self.checked(raw), overlap=self.overlap), target)
+        return self.attach(self.windows(encoder, raw), target)
+
+    def windows(self, encoder: Encoder, raw: Any) -> list[Example]:
+        """All windows of one raw input, also where `encode` refuses more than one."""
+        return encoder.encode(self.checked(raw), overlap=self.overlap)
 
     def checked(self, raw: Any) -> Any:
         """A raw input as it came, or InputError for a pair of texts where the task is of one."""

@@ -19,6 +19,7 @@ from zoo.spec import ModelSpec
 _AUTO = {
     "text-classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING",
     "token-classification": "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING",
+    "question-answering": "MODEL_FOR_QUESTION_ANSWERING_MAPPING",
     "text-generation": "MODEL_FOR_CAUSAL_LM_MAPPING",
     "fill-mask": "MODEL_FOR_MASKED_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
@@ -98,6 +99,9 @@ def classes(config: PreTrainedConfig) -> dict[str, Any]:
     if not is_causal(config):
         # Upstream would run BERT as a language model, in which every token sees the ones to come.
         found.pop("text-generation", None)
+    else:
+        # An answer's first token would not see what follows the question.
+        found.pop("question-answering", None)
     return found
 
 

@@ -45,6 +45,7 @@ Read = Callable[[str], dict[str, Any]]
 _TASK_OF_CLASS = {
     "ForSequenceClassification": {"text": "text-classification", "audio": "audio-classification"},
     "ForTokenClassification": {"text": "token-classification"},
+    "ForQuestionAnswering": {"text": "question-answering"},
     "ForCausalLM": {"text": "text-generation"},
     "LMHeadModel": {"text": "text-generation"},
     "ForMaskedLM": {"text": "fill-mask"},
@@ -200,7 +201,14 @@ def _modality(kind: str, where: str) -> Modality:
 
 def _tasks_of(modality: Modality) -> tuple[str, ...]:
     return {
-        "text": ("text-classification", "token-classification", "text-generation", "fill-mask", "feature-extraction"),
+        "text": (
+            "text-classification",
+            "token-classification",
+            "question-answering",
+            "text-generation",
+            "fill-mask",
+            "feature-extraction",
+        ),
         "audio": ("audio-classification", "automatic-speech-recognition", "feature-extraction"),
         "vision": ("image-classification", "image-segmentation", "feature-extraction"),
     }[modality]

@@ -36,6 +36,9 @@ class TextModule(ZooModule):
         inputs = self._inputs(input_ids, attention_mask, token_type_ids)
         if self.task == "feature-extraction":
             return {"embedding": pool(self._hidden(inputs), attention_mask, self.pooling).float()}
+        if self.task == "question-answering":
+            output = self.net(**inputs)
+            return {"start_logits": output.start_logits, "end_logits": output.end_logits}
         if self.task == "text-classification" and self.causal:
             # Upstream looks for the last token by the padding's id, and refuses batches when there is none.
             hidden = self._hidden(inputs)

@@ -19,7 +19,9 @@ from zoo.tasks.masks import Mask
 
 MEDIA = ("image", "audio", "mask")
 # Roles whose cells are no plain text: a task with another kind of cell adds its role here and in `Cell.read`.
-_OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value")
+_OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value", "answers", "answer", "answer_start")
+# Empty cells of these say that a question has no answer.
+_MAY_BE_EMPTY = ("answer", "answer_start")
 _PANDAS_MISSING = ("NAType", "NaTType")
 
 
@@ -35,8 +37,8 @@ class Broken:
 class Cell:
     """How the cells of one column are read.
 
-    role: "label", "labels" (a list), "value" (a number), "image", "audio", "mask", "tokens" or "tags"; any other is
-        a text's: "text", "text_pair", "question", ...
+    role: "label", "labels" (a list), "value" (a number), "image", "audio", "mask", "tokens" or "tags"; any other is a
+        text's: "text", "text_pair", "question", "context", ...; or of an answer: "answers", "answer", "answer_start".
     folder: what relative paths of media are relative to; None leaves them as they are.
     names: the labels that stand behind whole numbers (a ClassLabel's names).
     written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
@@ -52,6 +54,8 @@ class Cell:
         if isinstance(value, Broken):
             raise DataError(value.message)
         value = plain(value)
+        if self.role in _MAY_BE_EMPTY and (missing(value) or value == ""):
+            return "" if self.role == "answer" else None
         if missing(value) or (self.written and isinstance(value, str) and not value.strip()):
             raise DataError("the cell is empty")
         read: dict[str, Callable[[Any], Any]] = {
@@ -63,6 +67,8 @@ class Cell:
             "labels": self._labels,
             "value": self._value,
             "mask": self._mask,
+            "answers": self._answers,
+            "answer_start": self._place,
         }
         return read.get(self.role, self._text)(value)
 
@@ -115,6 +121,27 @@ class Cell:
             return found
         several = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1
         return [self._label(label) for label in self._list(value)] if several else [self._label(value)]
+
+    def _answers(self, value: Any) -> Any:
+        if isinstance(value, str) and self.written and value.lstrip()[:1] in ("{", "["):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise DataError(f"{_shown(value)} is not valid JSON ({error})") from error
+        if isinstance(value, (str, list, tuple, Mapping)):
+            return value
+        if hasattr(value, "tolist"):
+            return value.tolist()
+        raise DataError(f"answers are a text, or 'text' and 'answer_start', not {_shown(value)}")
+
+    def _place(self, value: Any) -> int:
+        try:
+            number = int(value)
+        except (TypeError, ValueError, OverflowError):
+            number = None
+        if number is None or isinstance(value, bool) or (isinstance(value, float) and number != value):
+            raise DataError(f"a whole number of characters is expected, not {_shown(value)}")
+        return number
 
     def _value(self, value: Any) -> float:
         try:

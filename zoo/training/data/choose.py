@@ -36,6 +36,8 @@ _OTHER_NAMES = {
     "mask": ("segmentation_mask", "label", "labels", "annotation", "segmentation", "target", "mask_path", "seg"),
     "audio": ("sound", "wav", "speech", "recording", "audio_path", "file", "file_name", "filename", "path", "filepath"),
     "text_pair": ("sentence2", "hypothesis", "question2", "text2", "pair"),
+    "question": ("query",),
+    "context": ("passage", "paragraph", "document"),
     "tokens": ("words", "token", "sentence"),
     "tags": ("ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "entities", "upos"),
 }  # fmt: skip

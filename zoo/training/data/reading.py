@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import DataError, suggest
 from zoo.spec import ProblemType
-from zoo.training.data import conll, folders, maskfolders, records, tables
+from zoo.training.data import conll, folders, maskfolders, records, squad, tables
 from zoo.training.data.cells import display
 from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
 from zoo.training.data.objects import is_hub, open_object
@@ -133,6 +133,8 @@ def _open_path(path: str, request: Request) -> tuple[str, Source]:
     ending = os.path.splitext(path)[1].lower()
     if ending in tables.SUFFIXES:
         return _from_table(tables.open_table(path), request)
+    if ending == ".json" and "question-answering" in request.candidates:
+        return _from_table(squad.open_squad(path), request.settled("question-answering", None))
     if not conll.looks_like_conll(path):
         near = suggest(ending, tables.SUFFIXES)
         raise DataError(f"{display(path)}: a file that ends in {ending!r} is no form of data.{near} {FORMS}")

@@ -66,7 +66,7 @@ def refused(messages: Sequence[str], *, skip: bool) -> Iterator[Finding]:
 def check_texts(places: Sequence[Place], task: Task, encoder: Encoder) -> Iterator[Finding]:
     """How many texts are longer than the model sees."""
     longest = getattr(task.spec.input, "max_length", 0)
-    read, _ = unreadable(places, lambda place: len(encoder.encode(place.given)))
+    read, _ = unreadable(places, lambda place: len(task.windows(encoder, place.given)))
     cut = [place for place, windows in read if windows > 1]
     if cut:
         share = len(cut) / len(read)

@@ -1,0 +1,239 @@
+"""Extractive question answering: spans, windows, "no answer", and SQuAD's measures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.tasks.sources import spec
+from zoo import tasks
+from zoo.errors import ConfigError, DataError, InputError
+from zoo.modalities.base import Example
+from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.tasks.answers import AnswerCounter, exact_match, f1, normalized, spans_of
+from zoo.tasks.base import LossOptions
+from zoo.tasks.question_answering import AnswerOptions, QuestionAnswering
+from zoo.training.data import read
+
+CONTEXT = "Ada Lovelace wrote it in 1843. Ada was 27."
+RAW = {"question": "who?", "context": CONTEXT}
+
+
+def setup(max_length: int = 96) -> tuple[QuestionAnswering, TextEncoder]:
+    task = tasks.make("question-answering", spec("question-answering", max_length=max_length))
+    assert isinstance(task, QuestionAnswering)
+    return task, TextEncoder(task.spec.input, byte_tokenizer(style="bert"))  # type: ignore[arg-type]
+
+
+def logits(window: Example, start: int, end: int, scale: float = 20.0) -> dict[str, Any]:
+    """Sure of the characters [start, end) of the context; of "none" for (0, 0)."""
+    own = (window.source.segments == 1) & (window.source.offsets[:, 1] > window.source.offsets[:, 0])
+    first, last = 0, 0
+    if end:
+        inside = np.flatnonzero(own & (window.source.offsets[:, 0] >= start) & (window.source.offsets[:, 1] <= end))
+        first, last = inside[0], inside[-1]
+    found = {name: np.zeros(window.length, dtype=np.float32) for name in ("start_logits", "end_logits")}
+    found["start_logits"][first] = found["end_logits"][last] = scale
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ({"text": ["Ada Lovelace", "1843"], "answer_start": [0, 25]}, ["Ada Lovelace", "1843"]),
+        ({"text": np.array(["Ada"], dtype=object), "answer_start": np.array([31])}, ["Ada"]),
+        ([{"text": "1843", "answer_start": 25}], ["1843"]),
+        (["Lovelace", "1843"], ["Lovelace", "1843"]),
+        ("Lovelace", ["Lovelace"]),
+        ({"answer": "Ada", "answer_start": 31}, ["Ada"]),
+        ({"answer": "", "answer_start": None}, []),
+        ({"answer": "27", "answer_start": -1}, ["27"]),
+        ({"text": [], "answer_start": []}, []),
+        ([], []),
+        ("", []),
+    ],
+)
+def test_every_form_of_answers(target: Any, expected: list[str]) -> None:
+    assert [CONTEXT[a:b] for a, b in spans_of(target, CONTEXT)] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("Ada", "comes 2 times"),
+        ("Babbage", "comes 0 times"),
+        ({"text": ["1843"], "answer_start": [24]}, "not at character 24 of the context. It comes at 25"),
+        ({"text": ["x"], "answer_start": [0, 1]}, "1 answers and 2 answer_start"),
+        ({"text": [5], "answer_start": [0]}, "An answer is a text"),
+        ({"txt": []}, "'text' and 'answer_start', not 'txt'"),
+        (5, "Answers are a text"),
+        ({"answer": "27", "answer_start": 1.5}, "number of characters"),
+    ],
+)
+def test_what_is_no_answer(target: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        spans_of(target, CONTEXT)
+
+
+def test_the_answer_is_a_part_of_the_context() -> None:
+    task, encoder = setup()
+    (window,) = task.encode(encoder, RAW, AnswerOptions())
+    answer = task.decode([logits(window, 25, 29)], [window], AnswerOptions())
+    assert (answer.text, answer.start, answer.end, answer.top) == ("1843", 25, 29, ())
+    assert answer.score > 0.99
+    several = task.decode([logits(window, 0, 12, 3.0)], [window], AnswerOptions(top_k=4))
+    assert several.top[0].text == several.text == "Ada Lovelace"
+    assert len(several.top) == 4
+    assert [item.score for item in several.top] == sorted((item.score for item in several.top), reverse=True)
+    assert len({(item.start, item.end) for item in several.top}) == 4
+    short = task.decode([logits(window, 0, 12, 3.0)], [window], AnswerOptions(max_answer_length=3))
+    assert len(short.text) <= 3
+    none = logits(window, 0, 0)
+    assert task.decode([none], [window], AnswerOptions(handle_impossible_answer=True)).text == ""
+    assert task.decode([none], [window], AnswerOptions()).text != ""
+
+
+def test_decoding_equals_trying_every_span() -> None:
+    task, encoder = setup()
+    (window,) = task.encode(encoder, RAW, AnswerOptions())
+    rng = np.random.default_rng(0)
+    own = np.flatnonzero(window.source.segments == 1)
+    for _ in range(5):
+        output = {name: rng.normal(size=window.length).astype(np.float32) for name in ("start_logits", "end_logits")}
+        best = max(
+            ((a, b) for a in own for b in own if a <= b < a + 5),
+            key=lambda s: float(output["start_logits"][s[0]] + output["end_logits"][s[1]]),
+        )
+        found = task.decode([output], [window], AnswerOptions(max_answer_length=5))
+        start, end = window.source.offsets[best[0], 0], window.source.offsets[best[1], 1]
+        assert found.text == CONTEXT[start:end].strip()
+
+
+def test_long_contexts_are_windows_and_answers_outside_point_to_the_first_token() -> None:
+    task, encoder = setup(40)
+    context = "x " * 40 + "Ada" + " y" * 40
+    windows = task.attach(task.windows(encoder, {"question": "who?", "context": context}), "Ada")
+    assert len(windows) >= 3
+    marked = [tuple(np.argmax(w.targets["spans"], axis=0).tolist()) for w in windows]
+    assert any(place != (0, 0) for place in marked)
+    assert marked[0] == marked[-1] == (0, 0)
+    for window, (start, end) in zip(windows, marked, strict=True):
+        if start:
+            assert context[window.source.offsets[start, 0] : window.source.offsets[end, 1]] == "Ada"
+    assert [len(w.targets["answers"]) for w in windows] == [1] + [0] * (len(windows) - 1)
+    held = next(i for i, place in enumerate(marked) if place != (0, 0))
+    sure = [logits(w, 80, 83) if i == held else logits(w, 0, 0) for i, w in enumerate(windows)]
+    answer = task.decode(sure, windows, AnswerOptions(handle_impossible_answer=True))
+    assert (answer.text, answer.start) == ("Ada", 80)
+
+
+def test_loss_equals_upstream_and_padding_changes_nothing() -> None:
+    import torch
+    from torch.nn import functional
+
+    task, encoder = setup()
+    rows = [(RAW, "1843"), ({"question": "a", "context": "b c"}, "c"), (RAW, "")]
+    examples = [task.examples(encoder, raw, target)[0] for raw, target in rows]
+    targets = {name: torch.from_numpy(array) for name, array in task.collate_targets(examples).items()}
+    longest = max(example.length for example in examples)
+    torch.manual_seed(0)
+    outputs = {name: torch.randn(3, longest) for name in ("start_logits", "end_logits")}
+    expected = torch.zeros(())
+    for row, example in enumerate(examples):
+        for side, name in enumerate(outputs):
+            place = int(example.targets["spans"][:, side].argmax())
+            expected += functional.cross_entropy(outputs[name][row, : example.length][None], torch.tensor([place])) / 2
+    torch.testing.assert_close(task.loss(outputs, targets, LossOptions()), expected)
+    assert task.weight({name: array.numpy() for name, array in targets.items()}, LossOptions()) == 3
+
+
+def test_measures_of_squad() -> None:
+    assert normalized("The  Cat, an (old) cat!") == "cat old cat"
+    assert exact_match("the Cat", "cat.") == 1.0
+    assert f1("a red cat", "the cat") == pytest.approx(2 * 1 / (2 + 1))
+    assert f1("", "") == 1.0
+    assert f1("", "x") == f1("x", "") == 0.0
+    counter = AnswerCounter()
+    counter.update(["1843", "in 1843"], "in 1843")
+    counter.update(["red cat"], "cat")
+    assert counter.metrics() == {"exact_match": 0.5, "f1": pytest.approx((1 + 2 / 3) / 2)}
+    counter.update([], "")
+    counter.update([], "something")
+    found = counter.metrics()
+    assert (found["no_answer_exact_match"], found["has_answer_exact_match"]) == (0.5, 0.5)
+    assert found["f1"] == pytest.approx((1 + 2 / 3 + 1 + 0) / 4)
+    assert counter.rows == 4
+
+
+def test_the_report_allows_none_where_the_data_has_it() -> None:
+    task, encoder = setup()
+    for rows, expected in (([(RAW, "1843")], {"exact_match": 1.0, "f1": 1.0}), ([(RAW, "1843"), (RAW, "")], None)):
+        scorer = task.scorer()
+        for raw, target in rows:
+            windows = task.examples(encoder, raw, target)
+            scorer.update([logits(w, 25, 29) if target else logits(w, 0, 0) for w in windows], windows)
+        report = scorer.compute()
+        assert report.metrics["exact_match"] == 1.0
+        assert expected is None or report.metrics == expected
+        assert report.rows == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ("who?", "expected.*not a str"),
+        ({"question": "who?"}, "not a dict with 'question'"),
+        ({"question": "who?", "context": " "}, "context is empty"),
+        ({"question": "who?", "context": 5}, "5 came"),
+        ({"question": "q" * 80, "context": "x" * 50}, "first text has 80 tokens"),
+    ],
+)
+def test_what_is_no_question(raw: Any, message: str) -> None:
+    task, encoder = setup()
+    with pytest.raises(InputError, match=message):
+        task.encode(encoder, raw, AnswerOptions())
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"max_answer_length": True}, {"handle_impossible_answer": 1}])
+def test_options_are_checked(options: Any) -> None:
+    with pytest.raises(ConfigError):
+        tasks.get("question-answering").parse_options(options)
+
+
+def test_data_in_every_form(tmp_path: Path) -> None:
+    names = ("feature-extraction", "text-classification", "question-answering")
+    squad = {"data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": [
+        {"id": "1", "question": "when?", "answers": [{"text": "1843", "answer_start": 25}]},
+        {"id": "2", "question": "why?", "answers": [], "is_impossible": True},
+    ]}]}]}  # fmt: skip
+    file = tmp_path / "train.json"
+    file.write_text(json.dumps(squad), encoding="utf-8")
+    lines = tmp_path / "train.jsonl"
+    rows = [{"question": "when?", "context": CONTEXT, "answers": {"text": ["1843"], "answer_start": [25]}},
+            {"question": "why?", "context": CONTEXT, "answers": {"text": [], "answer_start": []}}]  # fmt: skip
+    lines.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    table = tmp_path / "train.csv"
+    table.write_text(
+        f'question,context,answer,answer_start\nwhen?,"{CONTEXT}",1843,25\nwhy?,"{CONTEXT}",,\n', encoding="utf-8"
+    )
+    pairs = [({"question": "when?", "context": CONTEXT}, "1843"), ({"question": "why?", "context": CONTEXT}, [])]
+    for form in (str(file), str(lines), str(table), rows, pairs):
+        dataset = read(form, tasks=names)
+        assert dataset.task == "question-answering"
+        found = list(dataset.splits["train"])
+        assert [row.input for row in found] == [raw for raw, _ in pairs]
+        assert [spans_of(row.target, CONTEXT) for row in found] == [[(25, 29)], []], form
+    assert read(str(file), tasks=names).splits["train"].where(1) == f"{file} data[0].paragraphs[0].qas[1]"
+    bad = tmp_path / "bad.json"
+    for text, message in (
+        ("[1]", "not of SQuAD's form"),
+        ("{", "not valid JSON"),
+        ('{"data": [{"paragraphs": [{}]}]}', "no list 'qas'"),
+    ):
+        bad.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=message):
+            read(str(bad), tasks=names)
