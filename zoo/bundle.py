@@ -1,7 +1,9 @@
 """The folders that the zoo writes: a saved model (`kind: model`) and an exported one (`kind: bundle`).
 
 Both hold `zoo.yaml` (what it is), a `manifest.json` with the size and sha256 of every other file, and
-what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. A folder
+what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. An
+encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`.
+A folder
 appears whole or not at all: it is written beside its place, synced, and renamed into it.
 """
 
@@ -23,8 +25,8 @@ from zoo.errors import BundleError
 from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
 
 FORMAT = 1
-CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER = (
-    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
+CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED = (
+    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors", "weights.bin",
 )  # fmt: skip
 
 
@@ -67,6 +69,15 @@ class Adapter(Frozen):
     parameters: int = Field(description="Trained ones: the adapter's and the head's.")
 
 
+class Graph(Frozen):
+    """One of several graphs: its file, and its own contract."""
+
+    name: str = Field(pattern=r"^[a-z_]+$")
+    file: str = Field(pattern=r"^[a-z_]+\.onnx$")
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 class Card(Frozen):
     """`zoo.yaml`: the resolved spec, the task, and for a bundle its input and output contract."""
 
@@ -77,6 +88,9 @@ class Card(Frozen):
     spec: ModelSpec
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
+    graphs: tuple[Graph, ...] | None = Field(
+        default=None, description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them."
+    )
     export: Export | None = None
     parity: Parity | None = None
     adapter: Adapter | None = None

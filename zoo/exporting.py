@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import logging
 import warnings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # A protobuf file ends at 2 GB; what is larger keeps its weights beside the graph.
 _INLINE_BYTES = 1_800_000_000
+_SMALL = 1024  # bytes of a weight that stays in its graph
 _OPSET = 18
 
 
@@ -50,21 +52,85 @@ def export(
     raws = list(samples) if samples is not None else None
     with bundle.writing(target) as folder:
         example = _example(reference)
-        outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=reference.encoder.ragged)
+        stems: dict[str, str] = getattr(module, "graphs", {})
+        if stems:
+            outputs, graphs = _write_graphs(module, stems, example, folder, ragged=reference.encoder.ragged)
+        else:
+            outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=reference.encoder.ragged)
+            graphs = None
         reference.encoder.save(folder)
-        card = _card(reference, spec, example, outputs)
+        card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
         bundle.write_card(folder, card)
         found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
         bundle.write_card(folder, card.model_copy(update={"parity": found}))
     return load_bundle(target)
 
 
-def write_graph(
-    module: ZooModule, example: dict[str, Array], path: Path, *, ragged: Collection[str]
-) -> dict[str, Array]:
-    """Export the module's forward to ONNX, batch and length dynamic. Returns the example's outputs.
+def _write_graphs(
+    module: ZooModule, stems: dict[str, str], example: dict[str, Array], folder: Path, *, ragged: Collection[str]
+) -> tuple[dict[str, Array], tuple[bundle.Graph, ...]]:
+    """The graphs of a module in parts, one after the other: what one gives is there for the next.
 
-    ragged: names of the inputs whose second axis is of any length.
+    Their weights stand once, in one file beside them. Returns the outputs as `forward` gives them.
+    """
+    known, made = dict(example), {}
+    # Hidden states are as long as the input; a spectrogram's have one length.
+    ragged = {*ragged, "decoder_input_ids", *({"encoder_hidden"} if "attention_mask" in ragged else set())}
+    graphs = []
+    for stem, method in stems.items():
+        taken = {name: known[name] for name in module.takes(stem, known)}  # type: ignore[operator]
+        given = write_graph(module, taken, folder / f"{stem}.onnx", ragged=ragged, method=method)
+        graphs.append(
+            bundle.Graph(
+                name=stem,
+                file=f"{stem}.onnx",
+                inputs=tuple(_tensor(name, array, taken) for name, array in taken.items()),
+                outputs=tuple(_tensor(name, array, taken) for name, array in given.items()),
+            )
+        )
+        known.update(given)
+        made.update(given)
+    share_weights([folder / graph.file for graph in graphs], folder / bundle.SHARED)
+    return made, tuple(graphs)
+
+
+def share_weights(graphs: Sequence[Path], target: Path) -> None:
+    """Move the weights of several graphs into one file, each once: a tied embedding is in both halves of a model."""
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    places: dict[bytes, tuple[int, int]] = {}
+    with target.open("wb") as file:
+        for path in graphs:
+            model = onnx.load(str(path))
+            for tensor in model.graph.initializer:
+                data = onnx.numpy_helper.to_array(tensor).tobytes()
+                if len(data) < _SMALL:
+                    continue
+                key = hashlib.sha256(data).digest()
+                if key not in places:
+                    # On a page's border, so that it can be mapped.
+                    file.write(b"\0" * (-file.tell() % 4096))
+                    places[key] = (file.tell(), len(data))
+                    file.write(data)
+                tensor.ClearField("raw_data")
+                for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+                    tensor.ClearField(field)
+                # The helper looks for inline data, which would double what is in the file.
+                tensor.raw_data = b""
+                set_external_data(tensor, target.name, *places[key])
+                tensor.ClearField("raw_data")
+            for old in path.parent.glob(f"{path.name}.data"):
+                old.unlink()
+            onnx.save(model, str(path))
+
+
+def write_graph(
+    module: ZooModule, example: dict[str, Array], path: Path, *, ragged: Collection[str], method: str = "forward"
+) -> dict[str, Array]:
+    """Export one of the module's methods to ONNX, batch and length dynamic. Returns the example's outputs.
+
+    ragged: names of the inputs whose second axis is of any length. method: arrays by name in, tensors by name out.
 
     example: a ragged batch, so that padding and its mask are part of what is traced: an exporter that sees no
     padding may drop the mask.
@@ -78,8 +144,9 @@ def write_graph(
     names = list(example)
     tensors = tuple(torch.from_numpy(example[name]) for name in names)
     with torch.inference_mode():
-        outputs = {name: tensor.numpy() for name, tensor in module(**dict(zip(names, tensors, strict=True))).items()}
-    wrapper = _flat(module, names)
+        given = getattr(module, method)(**dict(zip(names, tensors, strict=True)))
+        outputs = {name: tensor.numpy() for name, tensor in given.items()}
+    wrapper = _flat(module, names, method)
     size = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -108,7 +175,7 @@ def _free_names(graph: Any, names: set[str]) -> None:
                 value.name = f"{value.name}_inner"
 
 
-def _flat(module: ZooModule, names: list[str]) -> torch.nn.Module:
+def _flat(module: ZooModule, names: list[str], method: str) -> torch.nn.Module:
     import torch
 
     class Flat(torch.nn.Module):
@@ -119,7 +186,7 @@ def _flat(module: ZooModule, names: list[str]) -> torch.nn.Module:
             self.module = module
 
         def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(self.module(**dict(zip(names, tensors, strict=True))).values())
+            return tuple(getattr(self.module, method)(**dict(zip(names, tensors, strict=True))).values())
 
     return Flat().eval()
 
@@ -134,8 +201,8 @@ def _dynamic(ragged: bool, torch: Any) -> dict[int, Any]:
 def _example(reference: Predictor) -> dict[str, Array]:
     """Built-in samples as one batch, whatever the user's are: they are ragged for certain."""
     options = reference.task.parse_options(reference.task.sample_options)
-    windows = [reference.task.encode(reference.encoder, raw, options)[0] for raw in reference.task.samples()]
-    return reference.encoder.collate(windows)
+    windows = [reference.task.probe(reference.encoder, raw, options)[0] for raw in reference.task.samples()]
+    return reference.task.collate(reference.encoder, windows)
 
 
 def _card(reference: Predictor, spec: ModelSpec, example: dict[str, Array], outputs: dict[str, Array]) -> bundle.Card:
@@ -156,6 +223,11 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
     # A table's row is of fixed width.
     length = first.shape[1] if first.ndim == 2 and next(iter(example)) not in ("categories", "numbers") else None
     shape: list[int | str] = ["batch", *array.shape[1:]]
+    if "decoder_input_ids" in example and name in ("decoder_input_ids", "logits"):
+        shape[1] = "target"
+        return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
+    if name in ("attention_mask", "encoder_hidden") and "decoder_input_ids" in example:
+        length = example["attention_mask"].shape[1] if "attention_mask" in example else None
     if array.ndim > 1 and length is not None and array.shape[1] == length:
         shape[1] = "length"
     elif name == "logits" and array.ndim == 3:

@@ -89,7 +89,7 @@ def _affordable(limits: Limits, width: int) -> Limits:
 
 
 def make_batch(encoder: Encoder, task: Task, examples: Sequence[Example]) -> Batch:
-    return Batch(encoder.collate(examples), task.collate_targets(examples), examples)
+    return Batch(task.collate(encoder, examples), task.collate_targets(examples), examples)
 
 
 def batches(windows: Sequence[Example], limits: Limits) -> Iterator[list[Example]]:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 PRETRAINED = "pretrained"
 PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
 Source = str | Path | ModelSpec
+# Options of generation that are token ids.
+_TOKEN_OPTIONS = (
+    "forced_bos_token_id", "forced_eos_token_id", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,9 @@ def assemble(
     # Completed first: building needs the backend's whole config, and saving writes it.
     spec = backends.complete(found.spec)
     state, spec = _state(found, spec, weights)
+    builtin = weights is None and tokenizer is None and found.folder is None
+    if builtin:
+        spec = _fit_builtin(spec)
     words = _tokenizer(found, spec, weights, tokenizer)
     spec = _fit_vocabulary(spec, words, state)
     if problem_type is not None:
@@ -240,10 +247,38 @@ def _tokenizer(
         return backends.tokenizer(spec, folder=found.folder)
     if weights is None:
         # Random weights know no vocabulary, and weights=None promises to touch no network.
+        if spec.decoder is not None:
+            tokens = spec.decoder.languages.values() if spec.decoder.language_tokens else ()
+            return byte_tokenizer(style="seq2seq", languages=tuple(tokens))
         return byte_tokenizer(style="gpt" if spec.tasks[0] == "text-generation" else "bert")
     if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
         return backends.tokenizer(spec, folder=Path(weights).parent)
     return backends.tokenizer(spec)
+
+
+def _fit_builtin(spec: ModelSpec) -> ModelSpec:
+    """An encoder-decoder spec whose special ids are those of the built-in tokenizer: random weights know no others."""
+    if spec.decoder is None:
+        return spec
+    names = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    moved = {spec.config[name]: new for name, new in names.items() if isinstance(spec.config.get(name), int)}
+    ids = {
+        name: moved.get(value, value)
+        for name, value in spec.config.items()
+        if name.endswith("_token_id") and isinstance(value, int)
+    }
+    generation = {
+        name: _moved(value, moved) if name in _TOKEN_OPTIONS else value
+        for name, value in spec.decoder.generation.items()
+    }
+    decoder = {**spec.decoder.model_dump(), "generation": generation}
+    return spec.evolve(config={**spec.config, **ids}, decoder=decoder)
+
+
+def _moved(value: Any, ids: Mapping[int, int]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_moved(item, ids) for item in value]
+    return ids.get(value, value)
 
 
 def _given_tokenizer(given: Any, spec: ModelSpec) -> tokenizers.Tokenizer:

@@ -20,6 +20,7 @@ from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
 from zoo.tasks.problems import VALUE
+from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -73,6 +74,18 @@ class Model(Predictor):
 
     def _stepper(self) -> Stepper:
         return backends.cached_stepper(self.module, self.device)
+
+    def _sequence_stepper(self) -> SequenceStepper:
+        return backends.sequence_stepper(self.module)
+
+    def _writer(self, wanted: bool, generation: Mapping[str, Any] | None) -> Forward | None:
+        """What generates texts to measure; None for a task that writes none, or where only the loss is wanted."""
+        if not issubclass(self.task.options, SequenceOptions):
+            if generation:
+                raise ConfigError(f"{self.task.name} generates no texts: leave generation= out.")
+            return None
+        options = self.task.parse_options({"num_beams": 1, **(generation or {})})
+        return self.task.writer(self.encoder, self._sequence_stepper(), options) if wanted else None
 
     def finetune(
         self,
@@ -160,11 +173,14 @@ class Model(Predictor):
         columns: Mapping[str, str] | None = None,
         batch_size: BatchSize = "auto",
         on_error: OnError = "raise",
+        predict_with_generate: bool = True,
+        generation: Mapping[str, Any] | None = None,
     ) -> Report:
         """Measure on labelled data, given as to `finetune`; a `test` split inside it is the one used.
 
         Metrics are counted as rows stream by. on_error="return" leaves unreadable rows out and lists them in
-        `report.skipped`.
+        `report.skipped`. predict_with_generate: measure summaries and translations by generated texts too (ROUGE,
+        BLEU); False counts the loss alone, which is quicker. generation: predict()'s options of that; greedy if None.
         """
         from zoo import training
         from zoo.training import data
@@ -183,6 +199,7 @@ class Model(Predictor):
             device=str(self.device),
             on_error=on_error,
             history=self.history,
+            writer=self._writer(predict_with_generate, generation),
         )
         # Rows that were left out when reading were the user's too.
         return replace(report, skipped=(*rows.skipped, *report.skipped))
@@ -337,8 +354,9 @@ class Model(Predictor):
         self._rebuild(train.task, found, chosen.seed, problem)
         if chosen.lint:
             training.lint_before(self.task, self.encoder, train, val, chosen)
+        writer = self._writer(chosen.predict_with_generate, None)
         self.history = tuple(
-            training.train(self.module, self.task, self.encoder, train, val, chosen, on_epoch=on_epoch)
+            training.train(self.module, self.task, self.encoder, train, val, chosen, on_epoch=on_epoch, writer=writer)
         )
         self.module.eval()
         self._meant = True

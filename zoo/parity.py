@@ -20,7 +20,6 @@ from zoo.predictor import Predictor
 
 # Below this share of the outputs' scale, two different answers are a tie that rounding may break either way.
 _TIE = 1e-5
-_GENERATED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,13 @@ def compare(
     """
     raws = list(samples) if samples is not None else reference.task.samples()
     options = reference.task.parse_options(reference.task.sample_options)
-    truth = list(reference.outcomes(raws, options, batch_size=1, on_error="raise"))
+    truth = list(reference.outcomes(raws, options, batch_size=1, on_error="raise", probe=True))
     sizes = tuple(sorted({1, min(2, len(raws)), len(raws)}))
     cases = [
         _compare_row(reference, candidate, expected, got, options)
         for size in sizes
         for expected, got in zip(
-            truth, candidate.outcomes(raws, options, batch_size=size, on_error="raise"), strict=True
+            truth, candidate.outcomes(raws, options, batch_size=size, on_error="raise", probe=True), strict=True
         )
     ]
     same = [case.same for case in cases] + _same_generation(reference, candidate, raws)
@@ -99,9 +98,9 @@ def _compare_row(
 
 
 def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[bool]:
-    if reference.task.name != "text-generation":
-        return []
-    alone = [reference.predict(raw, max_new_tokens=_GENERATED).tokens for raw in raws]
-    made = candidate.predict(list(raws), batch_size=len(raws), max_new_tokens=_GENERATED)
-    together = [generation.tokens for generation in made]
-    return [a == b for a, b in zip(alone, together, strict=True)]
+    same: list[bool] = []
+    for options in reference.task.generations:
+        alone = [reference.predict(raw, **options).tokens for raw in raws]
+        made = candidate.predict(list(raws), batch_size=len(raws), **options)
+        same += [a == b.tokens for a, b in zip(alone, made, strict=True)]
+    return same

@@ -19,6 +19,7 @@ from zoo.spec import ModelSpec
 from zoo.tasks.base import Task
 from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate
+from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
@@ -58,6 +59,10 @@ class Predictor(ABC):
     def _stepper(self) -> Stepper:
         """What generation asks for the next token's logits."""
 
+    @abstractmethod
+    def _sequence_stepper(self) -> SequenceStepper:
+        """The same of an encoder-decoder model."""
+
     def predict(
         self, inputs: Any, *, batch_size: BatchSize = "auto", on_error: OnError = "raise", **options: Any
     ) -> Any:
@@ -69,7 +74,8 @@ class Predictor(ABC):
         batch_size: rows a batch, or "auto": sorted by length under a budget that suits the device.
         on_error: "raise" (InputError that names the row), or "return" a `RowError` in the row's place.
         options: the task's own: `top_k` of a classification; `max_new_tokens`, `do_sample`, `temperature`, `top_k`,
-            `top_p`, `seed`, `stop` of a generation, by transformers' names. ConfigError for any other.
+            `top_p`, `seed`, `stop` of a generation, and `num_beams`, `length_penalty`, ... of a summary or translation,
+            by transformers' names (docs/tasks). ConfigError for any other.
         """
         several = self.encoder.several(inputs)
         if several is not None:
@@ -85,6 +91,8 @@ class Predictor(ABC):
         parsed = self.task.parse_options(options)
         if isinstance(parsed, GenerateOptions):
             return self._generate(inputs, parsed, batch_size, on_error)
+        if isinstance(parsed, SequenceOptions):
+            return self._write(inputs, parsed, batch_size, on_error)
         return self._decode(inputs, parsed, batch_size, on_error)
 
     def embed(
@@ -119,12 +127,16 @@ class Predictor(ABC):
         return np.stack(vectors) if vectors else np.zeros((0, 0), dtype=np.float32)
 
     def outcomes(
-        self, inputs: Iterable[Any], options: Any, *, batch_size: BatchSize, on_error: OnError
+        self, inputs: Iterable[Any], options: Any, *, batch_size: BatchSize, on_error: OnError, probe: bool = False
     ) -> Iterator[RowOutcome]:
-        """The network's outputs row by row, before decoding. options: an instance of `self.task.options`."""
+        """The network's outputs row by row, before decoding. options: an instance of `self.task.options`.
+
+        probe: on `Task.probe`'s windows, as the parity check compares them.
+        """
+        prepare = self.task.probe if probe else self.task.encode
         return run_rows(
             inputs,
-            prepare=lambda raw: self.task.encode(self.encoder, raw, options),
+            prepare=lambda raw: prepare(self.encoder, raw, options),
             encoder=self.encoder,
             task=self.task,
             forward=self.forward,
@@ -155,6 +167,25 @@ class Predictor(ABC):
                     found[window.row] = Generation(text, texts[window.row], tuple(made.tokens), made.finish_reason)
             for (row, _), prompt in zip(chunk, prompts, strict=True):
                 yield prompt if isinstance(prompt, RowError) else found[row]
+
+    def _write(
+        self, inputs: Iterable[Any], options: SequenceOptions, batch_size: BatchSize, on_error: OnError
+    ) -> Iterator[Any]:
+        """Results of an encoder-decoder model: the same loop, over a forward that generates."""
+        forward = self.task.writer(self.encoder, self._sequence_stepper(), options)
+        assert forward is not None, f"{self.task.name} has options of a sequence, and writes none"
+        outcomes = run_rows(
+            inputs,
+            prepare=lambda raw: self.task.encode(self.encoder, raw, options),
+            encoder=self.encoder,
+            task=self.task,
+            forward=forward,
+            batch_size=batch_size,
+            accelerated=self.accelerated,
+            on_error=on_error,
+        )
+        for outcome in outcomes:
+            yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)
 
     def _continue(self, prompts: list[Array], options: GenerateOptions) -> list[Generated]:
         encoder = self._text_encoder

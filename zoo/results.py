@@ -125,12 +125,16 @@ class Answer(_Result):
 
 @dataclass(frozen=True, slots=True)
 class Generation(_Result):
-    """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop"."""
+    """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop".
+
+    score: of a summary or translation: its log-probability over its length to the power of length_penalty.
+    """
 
     text: str
     prompt: str = ""
     tokens: tuple[int, ...] = ()
     finish_reason: str = "length"
+    score: float | None = None
 
     def __repr__(self) -> str:
         return f"Generation({self.text!r}, tokens={len(self.tokens)}, finish_reason={self.finish_reason!r})"

@@ -30,6 +30,8 @@ TaskName = Literal[
     "feature-extraction",
     "tabular-classification",
     "tabular-regression",
+    "summarization",
+    "translation",
 ]
 # What the hub calls a task of ours where it is of one modality: (our name, the modality).
 TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
@@ -177,6 +179,25 @@ class Embedding(Frozen):
     normalize: bool = False
 
 
+class Decoder(Frozen):
+    """What an encoder-decoder model needs beside its input: how its second half writes.
+
+    generation: the model's own defaults of predict(), by the names of its options; a fact of the checkpoint.
+    prefixes: what stands before a text, by task ("summarize: "); {source} and {target} are the languages' values.
+    languages: of a model for several, code -> the token of the language, or the word that the prefix has for it.
+    """
+
+    max_length: int = Field(gt=0, description="Tokens the decoder can write, its beginning included.")
+    generation: dict[str, Any] = Field(default_factory=dict)
+    prefixes: dict[str, str] = Field(default_factory=dict)
+    languages: dict[str, str] = Field(default_factory=dict)
+    language_tokens: bool = Field(
+        default=False, description="A language's token stands before each text, and is the first token written."
+    )
+    source_language: str | None = Field(default=None, description="Where predict() and finetune() name none.")
+    target_language: str | None = None
+
+
 class ModelSpec(Frozen):
     """One model: what it is, where its weights are, what goes in and what comes out."""
 
@@ -197,6 +218,7 @@ class ModelSpec(Frozen):
         default=None, description="Of a classification: one label an input when not given, several, or a number."
     )
     embedding: Embedding = Embedding()
+    decoder: Decoder | None = None
     license: str | None = None
     paper: str | None = None
     source: str | None = None
@@ -303,7 +325,7 @@ def _fault(model: type[BaseModel], item: Any) -> str:
 
 def _keys(model: type[BaseModel]) -> list[str]:
     nested: list[type[BaseModel]] = (
-        [TextInput, ImageInput, AudioInput, MelInput, TabularInput, TabularColumn, Weights, Embedding]
+        [TextInput, ImageInput, AudioInput, MelInput, TabularInput, TabularColumn, Weights, Embedding, Decoder]
         if model is ModelSpec
         else []
     )

@@ -62,6 +62,11 @@ def _answered(task: Task) -> list[Any]:
     return [({"question": "who or when"[: 4 + i], "context": context}, targets[i % 3]) for i in range(6)]
 
 
+def _written(task: Task) -> list[Any]:
+    texts = ("once upon a time", "the end", "a b c d e f g", "hello", "you and me", "x y")
+    return [{"text": text, task.columns[1]: text[::-1]} for text in texts]
+
+
 CASES: dict[str, Case] = {
     "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
@@ -74,6 +79,8 @@ CASES: dict[str, Case] = {
     "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),
     "tabular-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
     "tabular-regression": Case(_alternating(1.5, 4.0)),
+    "summarization": Case(_written, options={"max_new_tokens": 5, "num_beams": 2, "truncation": True}),
+    "translation": Case(_written, options={"max_new_tokens": 5, "num_beams": 2, "truncation": True}),
     "feature-extraction": Case(),
 }
 

@@ -25,9 +25,22 @@ COLUMNS = {
     "feature-extraction": ("text", None),
     "tabular-classification": ("row", "label"),
     "tabular-regression": ("row", "label"),
+    "summarization": ("text", "summary"),
+    "translation": ("text", "translation"),
 }
+UNLABELLED = (
+    "text-generation",
+    "fill-mask",
+    "feature-extraction",
+    "tabular-regression",
+    "question-answering",
+    "summarization",
+    "translation",
+)
 METRICS = {
     "image-segmentation": "mean_iou",
+    "summarization": "rougeL",
+    "translation": "bleu",
     "token-classification": "entity_f1",
     "question-answering": "f1",
     "text-generation": "perplexity",
@@ -50,9 +63,7 @@ def test_facts(name: str) -> None:
     assert kind.columns == COLUMNS[name]
     assert kind.metric == METRICS.get(name, "accuracy" if name.endswith("classification") else "")
     assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer", "log_loss", "rmse"))
-    assert kind.needs_labels is (
-        name not in ("text-generation", "fill-mask", "feature-extraction", "tabular-regression", "question-answering")
-    )
+    assert kind.needs_labels is (name not in UNLABELLED)
 
 
 def test_an_unknown_task_is_suggested() -> None:

@@ -21,7 +21,9 @@ from zoo.spec import ModelSpec, load_yaml
 def tiny(spec: ModelSpec) -> ModelSpec:
     """The spec at a tiny size: valid, of the same family, tasks and labels, without pretrained weights."""
     small = _sizes(spec.backend)[size_of(spec)]
+    decoder = {"decoder": {**spec.decoder.model_dump(), **small.get("decoder", {})}} if spec.decoder else {}
     return spec.evolve(
+        **decoder,
         config={**spec.config, **small.get("config", {})},
         input={**spec.input.model_dump(), **small["input"]},
         weights=None,

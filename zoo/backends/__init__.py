@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from zoo.backends.module import ZooModule
     from zoo.backends.running import CachedStepper, TorchEmbed, TorchForward
+    from zoo.backends.sequences import CachedSequences
 
 PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
 
@@ -146,6 +147,17 @@ def cached_stepper(module: ZooModule, device: torch.device | str) -> CachedStepp
     from zoo.backends.running import CachedStepper
 
     return CachedStepper(module, device)
+
+
+def sequence_stepper(module: ZooModule, device: torch.device | str | None = None) -> CachedSequences:
+    """Next-token logits of an encoder-decoder module with a cache, for `zoo.tasks.sequences`.
+
+    device: where the module is, at each start, when None.
+    """
+    from zoo.backends.sequences import CachedSequences, EncoderDecoder
+
+    assert isinstance(module, EncoderDecoder), f"{type(module).__name__} is no encoder-decoder module"
+    return CachedSequences(module, device)
 
 
 def _transformers_spec() -> Any:

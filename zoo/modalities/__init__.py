@@ -27,7 +27,8 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
         if tokenizer is None and folder is None:
             raise SpecError(f"{spec.name} takes text: it needs a tokenizer, or a folder that holds tokenizer.json.")
         words = tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
-        return TextEncoder(spec.input, words, pad_id=_token(spec, "pad_token_id"), eos_id=_token(spec, "eos_token_id"))
+        pad_id, eos_id = _token(spec, "pad_token_id"), _token(spec, "eos_token_id")
+        return TextEncoder(spec.input, words, pad_id=pad_id, eos_id=eos_id)
     if isinstance(spec.input, ImageInput):
         from zoo.modalities.image import ImageEncoder
 

@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from zoo.bundle import TOKENIZER
-from zoo.errors import InputError, SpecError
+from zoo.errors import DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
 from zoo.modalities.text_pairs import PairTemplate, pair_template
 from zoo.spec import TextInput
@@ -19,6 +19,7 @@ from zoo.spec import TextInput
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
 _EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
 MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # of the built-in "seq2seq" tokenizer, by their ids
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
 _PAIR = '{"text": ..., "text_pair": ...}'
 
@@ -67,18 +68,24 @@ class TextEncoder(Encoder):
     """
 
     def __init__(
-        self, input: TextInput, tokenizer: Tokenizer, *, pad_id: int | None = None, eos_id: int | None = None
+        self,
+        input: TextInput,
+        tokenizer: Tokenizer,
+        *,
+        pad_id: int | None = None,
+        eos_id: int | None = None,
     ) -> None:
         self.input = input
         types = ("token_type_ids",) if input.token_types else ()
         self.ragged = frozenset({"input_ids", "attention_mask", *types})
         self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
-        self.tokenizer = _bare_copy(tokenizer)
+        self.tokenizer = bare_copy(tokenizer)
+        self._target: TargetText | None = None
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self.mask_id = _first_known(self.tokenizer, MASK_TOKENS)
         added = self.tokenizer.get_added_tokens_decoder()
         self.special_ids: Array = np.array(sorted(i for i, token in added.items() if token.special), dtype=np.int64)
-        self._before, self._after = _special_around(self.tokenizer)
+        self._before, self._after = special_around(self.tokenizer)
         self._template: PairTemplate | None = None
         self._room = input.max_length - len(self._before) - len(self._after)
         if self._room < 1:
@@ -95,7 +102,7 @@ class TextEncoder(Encoder):
             if second is not None:
                 return self.encode_pair(first, second, overlap=overlap)
             raw = first
-        text, given = _read(raw)
+        text, given = read_text(raw)
         tokens = _tokenize(self.tokenizer, text, given)
         if not len(tokens.ids) and not len(self._before) + len(self._after):
             raise InputError("The text is empty, and the model has no special tokens to see instead. Give a text.")
@@ -111,7 +118,7 @@ class TextEncoder(Encoder):
         that one takes more than half of a window itself, it is cut to the half. With over="second" it is the
         second that is gone through, and a first of more than half is an InputError.
         """
-        texts = [_tokenize(self.tokenizer, *_read(raw)) for raw in (first, second)]
+        texts = [_tokenize(self.tokenizer, *read_text(raw)) for raw in (first, second)]
         if self._template is None:
             self._template = pair_template(self.tokenizer)
         room = self.input.max_length - self._template.special
@@ -148,6 +155,13 @@ class TextEncoder(Encoder):
         """One token as text, without white space around it; a piece that goes on a word keeps its mark ("##ing")."""
         return str(self.tokenizer.decode([token], skip_special_tokens=False)).strip()
 
+    @property
+    def target(self) -> TargetText:
+        """How texts are written that the model answers with."""
+        if self._target is None:
+            self._target = TargetText(self.tokenizer)
+        return self._target
+
     def describe(self, raw: Any) -> str:
         if isinstance(raw, Mapping):
             return ", ".join(f"{key}={self.describe(value)}" for key, value in list(raw.items())[:4]) or "an empty dict"
@@ -159,7 +173,7 @@ class TextEncoder(Encoder):
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json`; its padding is kept there, because the id to pad with is not always named."""
-        copy = _bare_copy(self.tokenizer)
+        copy = bare_copy(self.tokenizer)
         token = copy.id_to_token(self.pad_id) or ""
         copy.enable_padding(direction=self.input.padding_side, pad_id=self.pad_id, pad_token=token)
         copy.save(str(folder / TOKENIZER))
@@ -206,6 +220,37 @@ class TextEncoder(Encoder):
         return inputs
 
 
+@final
+class TargetText:
+    """The tokenizer of what a decoder writes.
+
+    before, after: int64, the special tokens around every target. Thread-safe and picklable, as an encoder is.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = bare_copy(tokenizer)
+        self.before, self.after = special_around(self.tokenizer)
+
+    def ids(self, text: Any) -> Array:
+        """int64 `[N]` of a target, without special tokens. Raises DataError for what is no text."""
+        if not isinstance(text, str):
+            raise DataError(f"a text is expected as target, not {type(text).__name__} {str(text)[:60]!r}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(f"the target is not valid Unicode: character {error.start} is half of a pair") from error
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def text(self, ids: Array | tuple[int, ...]) -> str:
+        """Token ids as text, special tokens left out."""
+        return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)).strip()
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token by its own writing ("</s>", "__de__"), or None."""
+        found: int | None = self.tokenizer.token_to_id(token)
+        return found
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
     """`tokenizer.json` of a folder. Raises SpecError where there is none, or none that can be read."""
     path = folder / TOKENIZER
@@ -218,17 +263,27 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise SpecError(f"{path} is not a tokenizer that can be read: {error}") from error
 
 
-def byte_tokenizer(*, style: Literal["bert", "gpt"]) -> Tokenizer:
+def byte_tokenizer(*, style: Literal["bert", "gpt", "seq2seq"], languages: Sequence[str] = ()) -> Tokenizer:
     """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
 
     "bert": [PAD] [CLS] [SEP] [UNK], then the bytes, then [MASK]; words and punctuation apart; [CLS] text [SEP].
     "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
+    "seq2seq": <s> <pad> </s> <unk>, the languages' tokens, the bytes; text </s>, the first language before it.
     """
     alphabet = _byte_characters()
+    if style == "seq2seq":
+        tokenizer = _byte_level(alphabet, special=(*SPECIALS, *languages), last=())
+        before = [languages[0]] if languages else []
+        names = [*before, "</s>"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[*before, "$A", "</s>"],
+            special_tokens=[(name, tokenizer.token_to_id(name)) for name in names],
+        )
+        return tokenizer
     if style == "gpt":
         return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
     if style != "bert":
-        raise SpecError(f'style is {style!r}; it is "bert" or "gpt".')
+        raise SpecError(f'style is {style!r}; it is "bert", "gpt" or "seq2seq".')
     tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=("[MASK]",))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -276,7 +331,7 @@ def _read_pair(raw: Mapping[Any, Any]) -> tuple[Any, Any]:
     return raw["text"], raw.get("text_pair")
 
 
-def _read(raw: Any) -> tuple[str, list[str] | None]:
+def read_text(raw: Any) -> tuple[str, list[str] | None]:
     """The text, and its words if they were given."""
     if isinstance(raw, str):
         return _unicode(str(raw)), None
@@ -375,7 +430,7 @@ def _next_ink(text: str) -> Array:
     return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
 
 
-def _bare_copy(tokenizer: Tokenizer) -> Tokenizer:
+def bare_copy(tokenizer: Tokenizer) -> Tokenizer:
     """A copy that neither truncates nor pads: files of real models carry a truncation, often at 128 tokens."""
     try:
         copy = Tokenizer.from_str(tokenizer.to_str())
@@ -387,7 +442,7 @@ def _bare_copy(tokenizer: Tokenizer) -> Tokenizer:
     return copy
 
 
-def _special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
+def special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
     """The ids that the tokenizer puts before and after every text, int64."""
     if not tokenizer.num_special_tokens_to_add(False):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -11,9 +11,11 @@ from zoo.inference import Batch, Forward
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
+from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Device, Session
 from zoo.tasks import make
 from zoo.tasks.generation import RerunStepper, Stepper
+from zoo.tasks.sequences import SequenceStepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 class BundleModel(Predictor):
     """An exported model, ready to answer. Made by `zoo.runtime.load`."""
 
-    def __init__(self, folder: Path, card: bundle.Card, session: Session) -> None:
+    def __init__(self, folder: Path, card: bundle.Card, session: Session | SequenceSession) -> None:
         self.folder = folder
         self.card = card
         self.session = session
@@ -54,6 +56,11 @@ class BundleModel(Predictor):
     def _stepper(self) -> Stepper:
         return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
 
+    def _sequence_stepper(self) -> SequenceStepper:
+        if not isinstance(self.session, SequenceSession):
+            raise BundleError(f"{self.folder} has one graph, and {self.card.task} needs an encoder and a decoder.")
+        return GraphSequences(self.session)
+
     def __repr__(self) -> str:
         return f"<BundleModel {self.folder.name!r}: {self.spec.name}, {self.card.task}, on {self.session.device}>"
 
@@ -82,12 +89,20 @@ def load(
         raise BundleError(
             f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one."
         )
-    session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
-    _check_contract(path, card, session)
-    return BundleModel(path, card, session)
+    if card.graphs is None:
+        session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
+        _check_contract(path, card.inputs, session)
+        return BundleModel(path, card, session)
+    sessions = {}
+    for graph in card.graphs:
+        sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads)
+        _check_contract(path, graph.inputs, sessions[graph.name])
+    if set(sessions) != {"encoder", "decoder"}:
+        raise BundleError(f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder.")
+    return BundleModel(path, card, SequenceSession(sessions["encoder"], sessions["decoder"]))
 
 
-def _check_contract(path: Path, card: bundle.Card, session: Session) -> None:
-    stated: dict[str, Any] = {item.name: item.dtype for item in card.inputs}
+def _check_contract(path: Path, inputs: tuple[bundle.TensorSpec, ...], session: Session) -> None:
+    stated: dict[str, Any] = {item.name: item.dtype for item in inputs}
     if stated != session.inputs:
         raise BundleError(f"{path}: the graph takes {session.inputs}, and {bundle.CARD} says {stated}.")

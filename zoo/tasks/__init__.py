@@ -25,6 +25,8 @@ TASKS = {
     "automatic-speech-recognition": "zoo.tasks.speech_recognition:SpeechRecognition",
     "tabular-classification": "zoo.tasks.tabular:TabularClassification",
     "tabular-regression": "zoo.tasks.tabular:TabularRegression",
+    "summarization": "zoo.tasks.summarization:Summarization",
+    "translation": "zoo.tasks.translation:Translation",
     "feature-extraction": "zoo.tasks.feature_extraction:FeatureExtraction",
 }
 

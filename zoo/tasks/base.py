@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +67,8 @@ class Task(ABC):
     overlap: ClassVar[float] = 0.0  # of neighbouring windows at prediction
     options: ClassVar[type[Any]] = NoOptions  # a frozen dataclass: what predict() takes beside batch_size and on_error
     sample_options: ClassVar[Mapping[str, Any]] = {}  # what predict() needs beside `samples`, in the parity check
+    # The task writes: its `GenerateOptions` or `SequenceOptions` that the parity check tries, one by one.
+    generations: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
@@ -129,6 +131,26 @@ class Task(ABC):
             rows = [np.asarray(example.targets[name]) for example in examples]
             out[name] = pad(rows, IGNORE, left=self.left_padded) if rows[0].ndim else np.stack(rows)
         return out
+
+    def collate(self, encoder: Encoder, examples: Sequence[Example]) -> dict[str, Array]:
+        """The module's inputs `[B, ...]`: the encoder's, and what the task itself adds to them (a decoder's tokens)."""
+        return encoder.collate(examples)
+
+    def probe(self, encoder: Encoder, raw: Any, options: Any) -> list[Example]:
+        """The windows that export traces and the parity check compares: as predict() sees them, unless a decoder
+        needs something to be taught on."""
+        return self.encode(encoder, raw, options)
+
+    def writer(self, encoder: Encoder, stepper: Any, options: Any) -> Callable[[Any], dict[str, Array]] | None:
+        """For a task that writes with an encoder-decoder model: the forward function that generates, or None.
+
+        stepper: a `zoo.tasks.sequences.SequenceStepper`. options: an instance of `self.options`.
+        """
+        return None
+
+    def judged_by(self, metrics: Mapping[str, Any]) -> tuple[str, bool]:
+        """Which of these metrics the best epoch is chosen by, and whether higher is better."""
+        return self.metric, self.higher_is_better
 
     @property
     def left_padded(self) -> bool:

@@ -39,6 +39,7 @@ class TextGeneration(Task):
     higher_is_better = False
     needs_labels = False
     options = GenerateOptions
+    generations = ({"max_new_tokens": 6},)
     windowed = False
 
     @classmethod

@@ -105,6 +105,11 @@ class TrainConfig(Frozen):
     crosses: tuple[tuple[str, ...], ...] = Field(
         default=(), description="Of a table: categorical columns whose combinations count, as in [('user', 'genre')]."
     )
+    predict_with_generate: bool = Field(
+        default=True,
+        description="Validate summaries and translations by generated texts (ROUGE, BLEU), greedily; False validates "
+        "by the loss and perplexity alone, which is quicker.",
+    )
     augment: Literal["none", "light", "strong"] = Field(
         default="light",
         description="Vary images and sound in training, never in evaluation. 'light' keeps what a label may depend on "

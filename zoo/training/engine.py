@@ -16,6 +16,7 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError, DataError, TrainingError, TrainingInterrupted
+from zoo.inference import Forward
 from zoo.modalities.base import Encoder
 from zoo.report import Report
 from zoo.tasks.base import Task
@@ -53,12 +54,14 @@ def train(
     *,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    writer: Forward | None = None,
 ) -> list[dict[str, Any]]:
     """Fine-tune a module in place; it ends with the weights of the epoch that was best on `val`, or of the last.
 
     module: a ZooModule, trained on the device where it is (under a launcher: each process on its own).
     on_epoch: called with each epoch's record, after its checkpoint; may raise to end the run.
     on_step: called with each step's loss once that is known.
+    writer: for a task that writes texts, the forward function that generates them for validation.
 
     Returns one record an epoch: epoch, step, train_loss, val_loss and the task's metrics (with `val`), learning_rate,
     seconds, samples_per_second (both of training alone), and `skipped`, rows that could not be read, if any.
@@ -71,7 +74,7 @@ def train(
     methods.adapt(module, config)
     with optim.trainable(module, config), running(module, config) as machine:
         run = Run(machine, module, task, encoder, train, val, config)
-        run.on_epoch, run.on_step = on_epoch, on_step
+        run.on_epoch, run.on_step, run.writer = on_epoch, on_step, writer
         # Only now: while data is being read there is nothing to save, and a signal may end the process.
         with run.interrupts:
             return run.fit()
@@ -96,6 +99,7 @@ class Run:
 
     on_epoch: OnEpoch | None = None
     on_step: OnStep | None = None
+    writer: Forward | None = None
 
     def __init__(
         self,
@@ -275,8 +279,9 @@ class Run:
     def _validate(self, rows: Rows) -> evaluation.Validation:
         def forward() -> evaluation.MeasuredForward:
             return evaluation.MeasuredForward(
-                self.module, self.task, self.machine.device, options=self.options, autocast=self.machine.autocast
-            )
+                self.module, self.task, self.machine.device, options=self.options, autocast=self.machine.autocast,
+                writer=self.writer,
+            )  # fmt: skip
 
         def listen() -> None:
             if self.interrupts.received and self.machine.world == 1:
@@ -289,10 +294,12 @@ class Run:
             )  # fmt: skip
 
     def _close_epoch(self, record: dict[str, Any]) -> None:
-        state, metric = self.state, self.task.metric if self.val is not None else None
+        state, metric, higher = self.state, None, True
         state.history.append(record)
         self._report = self._report or self._found
-        if metric is not None and state.judge(record[metric], higher=self.task.higher_is_better):
+        if self.val is not None:
+            metric, higher = self.task.judged_by(record)
+        if metric is not None and state.judge(record[metric], higher=higher):
             self._report = self._found
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
         state.close_epoch()

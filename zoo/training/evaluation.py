@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError, DataError
-from zoo.inference import Batch, BatchSize, OnError, run_rows
+from zoo.inference import Batch, BatchSize, Forward, OnError, run_rows
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.report import Report
 from zoo.tasks.base import LossOptions, Task
@@ -34,12 +34,14 @@ class MeasuredForward:
         *,
         options: LossOptions | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        writer: Forward | None = None,
     ) -> None:
         self._module = module
         self._task = task
         self._device = device
         self._options = options
         self._autocast = autocast
+        self._writer = writer
         self._loss = 0.0
         self._weight = 0.0
 
@@ -51,7 +53,11 @@ class MeasuredForward:
             if self._options is not None:
                 self._loss += float(self._task.loss(outputs, self._there(batch.targets), self._options))
                 self._weight += self._task.weight(batch.targets, self._options)
-        return {name: _numpy(tensor) for name, tensor in outputs.items()}
+            written: Mapping[str, Array] = {}
+            if self._writer is not None:
+                with self._autocast():
+                    written = self._writer(batch)
+        return {**{name: _numpy(tensor) for name, tensor in outputs.items()}, **written}
 
     @property
     def loss(self) -> float:
@@ -72,11 +78,13 @@ def evaluate(
     device: str | torch.device | None = None,
     on_error: OnError = "raise",
     history: Sequence[dict[str, Any]] = (),
+    writer: Forward | None = None,
 ) -> Report:
     """The task's report on labelled rows, counted as they stream by.
 
     device: where the module is, when None. on_error="return" leaves rows that can't be read out and lists them
     in `report.skipped`; "raise" is a DataError that names the first. history: of the training, for its curves.
+    writer: for a task that writes texts, the forward function that generates them.
     """
     if not len(rows):
         raise DataError("There are no rows to evaluate on.")
@@ -85,7 +93,7 @@ def evaluate(
     there = torch.device(device) if device is not None else next(module.parameters()).device
     module.to(there)
     with evaluating(module):
-        forward = MeasuredForward(module, task, there)
+        forward = MeasuredForward(module, task, there, writer=writer)
         report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=there.type != "cpu",
                        on_error=on_error)  # fmt: skip
     return replace(report, history=tuple(history))

@@ -27,6 +27,8 @@ _MODULES = {
     "audio": "audio:AudioModule",
     "vision": "image:ImageModule",
     "image-segmentation": "segmentation:SegmentationModule",
+    "summarization": "seq2seq:Seq2SeqModule",
+    "translation": "seq2seq:Seq2SeqModule",
 }
 # What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
 _OPTIONAL = ("pooler", "masked_spec_embed")

@@ -27,6 +27,8 @@ _AUTO = {
     "audio-classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
     "automatic-speech-recognition": "MODEL_FOR_CTC_MAPPING",
     "feature-extraction": "MODEL_MAPPING",
+    "summarization": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "translation": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
 }
 
 
@@ -79,6 +81,8 @@ def essentials(config: Mapping[str, Any]) -> dict[str, Any]:
 def is_causal(config: PreTrainedConfig) -> bool:
     """Whether every token sees only those before it."""
     kind = type(config)
+    if getattr(config, "is_encoder_decoder", False):
+        return False
     both = kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING
     return both and (kind not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING or bool(getattr(config, "is_decoder", 0)))
 

@@ -39,6 +39,8 @@ _OTHER_NAMES = {
     "question": ("query",),
     "context": ("passage", "paragraph", "document"),
     "tokens": ("words", "token", "sentence"),
+    "summary": ("highlights", "abstract", "tldr", "target", "headline", "summaries", "title"),
+    "translation": ("target", "target_text", "tgt", "reference", "output", "translated"),
     "tags": ("ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "entities", "upos"),
 }  # fmt: skip
 
@@ -220,6 +222,8 @@ def _serves(task: str, given: Any, target: Any) -> bool:
             return (isinstance(given, str) or (words and not listed)) and target is not None
         case ("tokens", "tags"):
             return words and listed
+        case ("text", "summary" | "translation"):
+            return isinstance(given, str) and isinstance(target, str)
         case ("audio", "text"):
             return isinstance(target, str)
         case ("image", "mask"):
