@@ -25,6 +25,7 @@ TaskName = Literal[
     "fill-mask",
     "image-classification",
     "image-segmentation",
+    "object-detection",
     "audio-classification",
     "automatic-speech-recognition",
     "feature-extraction",
@@ -64,7 +65,17 @@ class ImageInput(Frozen):
     std: tuple[float, float, float]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
     crop_pct: Unit = Field(default=0.875, description="The shorter side is resized to size / crop_pct, then cropped.")
-    crop_mode: Literal["center", "squash"] = "center"
+    crop_mode: Literal["center", "squash", "pad"] = Field(
+        default="center",
+        description="'squash': both sides are resized, the aspect ratio is lost. 'pad': the whole image, in its own "
+        "aspect ratio, in the upper left of a canvas of `size`, with a uint8 `pixel_mask` `[H, W]` (1 = image).",
+    )
+    shortest_edge: int | None = Field(
+        default=None,
+        gt=0,
+        description="With 'pad': what the shorter side is resized to, unless the image would not fit the canvas then; "
+        "None fills the canvas.",
+    )
     channels: Literal[1, 3] = Field(
         default=3, description="1: grey, `[1, H, W]`; a pretrained first layer of three is summed (timm's models)."
     )

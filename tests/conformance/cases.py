@@ -67,10 +67,22 @@ def _written(task: Task) -> list[Any]:
     return [{"text": text, task.columns[1]: text[::-1]} for text in texts]
 
 
+def _boxed(task: Task) -> list[Any]:
+    """Of one object, two, and none: boxes of the built-in images."""
+    found = [
+        [{"bbox": [4, 5, 30, 20], "category": "cat"}],
+        [{"bbox": [1, 2, 25, 30], "category": "dog"}, {"bbox": [20.5, 4, 40, 33], "category": "cat"}],
+        [],
+    ]
+    raws = task.samples()
+    return [{"image": raws[i % len(raws)], "objects": found[i % len(found)]} for i in range(6)]
+
+
 CASES: dict[str, Case] = {
     "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
     "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
+    "object-detection": Case(_boxed, ["cat", "dog"], options={"threshold": 0.0, "top_k": 5}),
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),
     "token-classification": Case(_tagged, ["O", "B-PER", "I-PER"]),
     "question-answering": Case(_answered),

@@ -15,6 +15,7 @@ from zoo.tasks.base import Task
 COLUMNS = {
     "text-classification": ("text", "label"),
     "image-classification": ("image", "label"),
+    "object-detection": ("image", "objects"),
     "image-segmentation": ("image", "mask"),
     "audio-classification": ("audio", "label"),
     "token-classification": ("tokens", "tags"),
@@ -43,6 +44,7 @@ METRICS = {
     "translation": "bleu",
     "token-classification": "entity_f1",
     "question-answering": "f1",
+    "object-detection": "map",
     "text-generation": "perplexity",
     "fill-mask": "perplexity",
     "tabular-classification": "log_loss",

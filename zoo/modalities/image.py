@@ -51,9 +51,10 @@ class ImageEncoder(Encoder):
     """An image as uint8 `pixel_values [3, H, W]`, RGB, H and W from `input.size`. One window always.
 
     The shorter side is resized to size / crop_pct and the centre cropped ("squash": both sides are resized, the
-    aspect ratio is lost), as `timm.data.create_transform` does for evaluation. Transparency is dropped, as
-    there. Unlike there, the orientation that a camera wrote is applied, and 16 bits a channel are scaled to 8
-    rather than clipped. Of an animation the first frame is used.
+    aspect ratio is lost; "pad": nothing is cropped, and the rest of the canvas is masked), as
+    `timm.data.create_transform` does for evaluation. Transparency is dropped, as there. Unlike there, the orientation
+    that a camera wrote is applied, and 16 bits a channel are scaled to 8 rather than clipped. Of an animation the first
+    frame is used.
     """
 
     def __init__(self, input: ImageInput) -> None:
@@ -73,12 +74,16 @@ class ImageEncoder(Encoder):
             image.load()
             picture = _rgb(_upright(image), window)
             picture = picture.convert("L") if self.input.channels == 1 else picture
-        source = ImageSource(picture.height, picture.width, self.input.size)
-        return [Example({"pixel_values": _fit(picture, self.input)}, length=1, source=source)]
+        if self.input.crop_mode == "pad":
+            inputs, shown = _padded(picture, self.input)
+        else:
+            inputs, shown = {"pixel_values": _fit(picture, self.input)}, self.input.size
+        source = ImageSource(picture.height, picture.width, shown)
+        return [Example(inputs, length=1, source=source)]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
-        """uint8 `pixel_values [B, 3, H, W]`."""
-        return {"pixel_values": np.stack([example.inputs["pixel_values"] for example in examples])}
+        """uint8 `pixel_values [B, 3, H, W]`, and `pixel_mask [B, H, W]` of a padded canvas."""
+        return {name: np.stack([example.inputs[name] for example in examples]) for name in examples[0].inputs}
 
     def describe(self, raw: Any) -> str:
         return _name(raw)
@@ -335,3 +340,29 @@ def _resized(image: Image.Image, input: ImageInput) -> tuple[int, int]:
         return int(height * image.height / shorter), int(width * image.width / shorter)
     ratio = min(image.height / height, image.width / width)
     return round(image.height / ratio), round(image.width / ratio)
+
+
+def _padded(image: Image.Image, input: ImageInput) -> tuple[dict[str, Array], tuple[int, int]]:
+    """The whole image in the upper left of the canvas: uint8 `pixel_values [3, H, W]`, 0 where nothing is, and
+    `pixel_mask [H, W]`, 1 where the image is. And the height and width that it takes there."""
+    height, width = shown = fitted(image.height, image.width, input)
+    pixels = np.zeros((3, *input.size), dtype=np.uint8)
+    resized = image.resize((width, height), Image.Resampling[input.interpolation.upper()])
+    pixels[:, :height, :width] = np.asarray(resized).transpose(2, 0, 1)
+    mask = np.zeros(input.size, dtype=np.uint8)
+    mask[:height, :width] = 1
+    return {"pixel_values": pixels, "pixel_mask": mask}, shown
+
+
+def fitted(height: int, width: int, input: ImageInput) -> tuple[int, int]:
+    """Height and width on a padded canvas, as `get_size_with_aspect_ratio` of transformers rounds them."""
+    limit = max(input.size)
+    shorter, longer = min(height, width), max(height, width)
+    edge: float = min(input.shortest_edge or limit, limit)
+    if longer / shorter * edge > limit:
+        edge = limit * shorter / longer
+    sides = max(1, round(edge)), max(1, int(edge * longer / shorter))
+    found = sides if height <= width else (sides[1], sides[0])
+    # Only a canvas that is not square can still be too small.
+    share = min(1.0, input.size[0] / found[0], input.size[1] / found[1])
+    return (found[0], found[1]) if share == 1.0 else (max(1, int(found[0] * share)), max(1, int(found[1] * share)))

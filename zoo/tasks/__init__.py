@@ -18,6 +18,7 @@ TASKS = {
     "fill-mask": "zoo.tasks.fill_mask:FillMask",
     "image-classification": "zoo.tasks.classification:ImageClassification",
     "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
+    "object-detection": "zoo.tasks.detection:ObjectDetection",
     "audio-classification": "zoo.tasks.classification:AudioClassification",
     "token-classification": "zoo.tasks.token_classification:TokenClassification",
     "question-answering": "zoo.tasks.question_answering:QuestionAnswering",

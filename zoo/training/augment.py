@@ -11,6 +11,7 @@ import torch
 
 from zoo.modalities.base import Array, Example
 from zoo.spec import AudioInput, ImageInput, ModelSpec
+from zoo.training.augment_boxes import BoxAugment
 
 Strength = Literal["light", "strong"]
 
@@ -23,6 +24,9 @@ def make_augment(spec: ModelSpec, task: str, strength: str, seed: int) -> Callab
         from zoo.training.augment_masks import MaskAugment
 
         return MaskAugment(spec.input.size, strong=strength == "strong", seed=seed)
+    if task == "object-detection":
+        assert isinstance(spec.input, ImageInput)
+        return BoxAugment(spec.input, strong=strength == "strong", seed=seed)
     if isinstance(spec.input, ImageInput):
         return ImageAugment(spec.input.size, strong=strength == "strong", seed=seed)
     if isinstance(spec.input, AudioInput):

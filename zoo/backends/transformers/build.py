@@ -29,6 +29,7 @@ _MODULES = {
     "image-segmentation": "segmentation:SegmentationModule",
     "summarization": "seq2seq:Seq2SeqModule",
     "translation": "seq2seq:Seq2SeqModule",
+    "object-detection": "detection:DetectionModule",
 }
 # What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
 _OPTIONAL = ("pooler", "masked_spec_embed")

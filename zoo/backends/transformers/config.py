@@ -24,6 +24,7 @@ _AUTO = {
     "fill-mask": "MODEL_FOR_MASKED_LM_MAPPING",
     "image-classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING",
     "image-segmentation": "MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING",
+    "object-detection": "MODEL_FOR_OBJECT_DETECTION_MAPPING",
     "audio-classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING",
     "automatic-speech-recognition": "MODEL_FOR_CTC_MAPPING",
     "feature-extraction": "MODEL_MAPPING",

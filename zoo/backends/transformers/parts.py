@@ -10,10 +10,17 @@ def base_of(net: Any) -> Any:
     return getattr(net, net.base_model_prefix, net)
 
 
+# Detectors keep their heads' copies within the decoder, and as large as the labels are many.
+_DETECTOR_HEADS = (
+    "class_labels_classifier", "bbox_predictor", "class_embed", "bbox_embed", "enc_score_head", "enc_bbox_head",
+    "denoising_class_embed",
+)  # fmt: skip
 _BESIDE_BACKBONE = ("decode_head", "auxiliary_head")
 
 
 def head_of(net: Any) -> tuple[str, ...]:
+    if type(net).__name__.endswith("ForObjectDetection"):
+        return tuple(name for name, _ in net.named_modules() if name.rpartition(".")[2] in _DETECTOR_HEADS)
     if base_of(net) is net:
         # A backbone of any kind with the layers of a segmentation, which know the labels, beside it.
         return tuple(name for name in _BESIDE_BACKBONE if getattr(net, name, None) is not None)

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from zoo.errors import DataError
+from zoo.tasks.boxes import Objects, objects_of
 from zoo.tasks.labels import label_text
 from zoo.tasks.masks import Mask
 
 MEDIA = ("image", "audio", "mask")
 # Roles whose cells are no plain text: a task with another kind of cell adds its role here and in `Cell.read`.
-_OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value", "answers", "answer", "answer_start")
+_OTHERS = (*MEDIA, "tokens", "tags", "label", "labels", "value", "answers", "answer", "answer_start", "objects")
 # Empty cells of these say that a question has no answer.
 _MAY_BE_EMPTY = ("answer", "answer_start")
 _PANDAS_MISSING = ("NAType", "NaTType")
@@ -37,8 +38,8 @@ class Broken:
 class Cell:
     """How the cells of one column are read.
 
-    role: "label", "labels" (a list), "value" (a number), "image", "audio", "mask", "tokens" or "tags"; any other is a
-        text's: "text", "text_pair", "question", "context", ...; or of an answer: "answers", "answer", "answer_start".
+    role: "label", "labels" (a list), "value" (a number), "image", "audio", "mask", "objects", "tokens" or "tags"; of an
+        answer: "answers", "answer", "answer_start"; any other is a text's: "text", "text_pair", "question", ...
     folder: what relative paths of media are relative to; None leaves them as they are.
     names: the labels that stand behind whole numbers (a ClassLabel's names).
     written: cells are texts out of a file: white space around them means nothing, lists are JSON or spaced words.
@@ -69,6 +70,7 @@ class Cell:
             "mask": self._mask,
             "answers": self._answers,
             "answer_start": self._place,
+            "objects": self._objects,
         }
         return read.get(self.role, self._text)(value)
 
@@ -154,6 +156,9 @@ class Cell:
 
     def _tags(self, value: Any) -> list[Any]:
         return [self._label(tag) for tag in self._list(value)]
+
+    def _objects(self, value: Any) -> Objects:
+        return objects_of(json_of(value) if isinstance(value, str) else value, self.names)
 
     def _words(self, value: Any) -> list[str]:
         words = self._list(value)
@@ -260,6 +265,14 @@ def plain(value: Any) -> Any:
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
     return value
+
+
+def json_of(text: str) -> Any:
+    """A cell of a .csv, or of a column of texts, that holds JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{_shown(text)} is not JSON ({error})") from error
 
 
 def written_list(text: str) -> list[Any]:

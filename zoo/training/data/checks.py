@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from zoo import tasks as zoo_tasks
 from zoo.errors import DataError
+from zoo.tasks.boxes import Objects
 from zoo.tasks.labels import label_text, ordered
 from zoo.training.data.rows import Rows
 
@@ -19,7 +20,12 @@ def check(task: str, train: Rows, val: Rows | None = None, labels: Sequence[str]
     """
     if not _labelled(task) or train.target_role == "value":
         return
-    found = check_classes(train)
+    # One kind of object is worth finding; one class is nothing to tell apart.
+    found = first_rows(train) if zoo_tasks.get(task).columns[1] == "objects" else check_classes(train)
+    if not found and not labels:
+        raise DataError(
+            f"None of the {len(train)} images has an object; there is nothing to learn. Is this all the data?"
+        )
     known = set(labels) or set(found)
     if labels:
         _all_known(train, found, known, "the labels given")
@@ -58,7 +64,8 @@ def labels_of(rows: Rows) -> Iterator[tuple[int, str]]:
     """(row, label as text) of every label or tag. Raises DataError that names the row."""
     for index, target in enumerate(rows.targets()):
         try:
-            for value in target if isinstance(target, (list, tuple)) else (target,):
+            values = target.labels if isinstance(target, Objects) else target
+            for value in values if isinstance(values, (list, tuple)) else (values,):
                 yield index, value if type(value) is str and value.strip() else label_text(value)
         except DataError as error:
             raise DataError(f"{rows.where(index)}: {error}", row=index) from error
@@ -66,7 +73,7 @@ def labels_of(rows: Rows) -> Iterator[tuple[int, str]]:
 
 def _labelled(task: str) -> bool:
     kind = zoo_tasks.get(task)
-    return kind.needs_labels and kind.columns[1] in ("label", "tags")
+    return kind.needs_labels and kind.columns[1] in ("label", "tags", "objects")
 
 
 def _all_known(rows: Rows, found: dict[str, int], known: set[str], where: str) -> None:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DataError, suggest
+from zoo.results import Detection
 from zoo.spec import ProblemType
+from zoo.tasks.boxes import Objects
 from zoo.tasks.masks import Mask
 from zoo.training.data import kinds
 from zoo.training.data.cells import Cell, Whole
@@ -41,6 +43,7 @@ _OTHER_NAMES = {
     "tokens": ("words", "token", "sentence"),
     "summary": ("highlights", "abstract", "tldr", "target", "headline", "summaries", "title"),
     "translation": ("target", "target_text", "tgt", "reference", "output", "translated"),
+    "objects": ("annotations", "object", "boxes", "bboxes", "bbox", "detections", "instances"),
     "tags": ("ner_tags", "pos_tags", "chunk_tags", "labels", "ner", "entities", "upos"),
 }  # fmt: skip
 
@@ -224,6 +227,8 @@ def _serves(task: str, given: Any, target: Any) -> bool:
             return words and listed
         case ("text", "summary" | "translation"):
             return isinstance(given, str) and isinstance(target, str)
+        case (_, "objects"):
+            return isinstance(target, (Mapping, Objects)) or (listed and _all_boxes(target))
         case ("audio", "text"):
             return isinstance(target, str)
         case ("image", "mask"):
@@ -244,6 +249,10 @@ def _like_mask(target: Any) -> bool:
     if isinstance(target, (bytes, bytearray, Mask)):
         return True
     return getattr(target, "ndim", 0) >= 2 or hasattr(target, "getpixel")
+
+
+def _all_boxes(target: Any) -> bool:
+    return all(isinstance(item, (Mapping, Detection)) for item in target)
 
 
 def _only(tasks: Sequence[str], reason: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_CATEGORIES = ("category", "label", "labels", "category_id", "categories", "class")
+
 
 def feature_names(feature: Any) -> tuple[str, ...] | None:
     """The labels behind whole numbers: a ClassLabel's names, or those of a list of ClassLabel."""
@@ -12,6 +14,9 @@ def feature_names(feature: Any) -> tuple[str, ...] | None:
     if _type(feature) == "ClassLabel":
         names = _get(feature, "names")
         return tuple(map(str, names)) if names else None
+    if isinstance(feature, dict) and "_type" not in feature:
+        # Objects of an image: a dict of boxes and categories.
+        return next((found for key in _CATEGORIES if (found := feature_names(feature.get(key)))), None)
     inner = _get(feature, "feature")
     return feature_names(inner) if inner is not None else None
 
