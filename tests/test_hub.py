@@ -194,7 +194,13 @@ answer = sorted(path.name for path in hub.pull(spec).iterdir())
     assert spec["name"] == "tiny"
     assert spec["weights"] == {"repo": "me/tiny", "revision": COMMIT, "file": "model.safetensors", "sha256": None}
     assert spec["labels"] == ["bad", "good"]
-    assert spec["tasks"] == ["text-classification", "token-classification", "fill-mask", "feature-extraction"]
+    assert spec["tasks"] == [
+        "text-classification",
+        "token-classification",
+        "fill-mask",
+        "feature-extraction",
+        "pretraining",
+    ]
     assert spec["input"]["max_length"] == 48
 
 

@@ -26,7 +26,8 @@ from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_mo
 
 FORMAT = 1
 CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED = (
-    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors", "weights.bin",
+    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
+    "weights.bin",
 )  # fmt: skip
 
 

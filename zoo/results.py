@@ -124,6 +124,17 @@ class Answer(_Result):
 
 
 @dataclass(frozen=True, slots=True)
+class NextSentence(_Result):
+    """Whether the second text of a pair follows the first; `score` is the probability that it does."""
+
+    follows: bool
+    score: float
+
+    def __repr__(self) -> str:
+        return f"NextSentence(follows={self.follows}, score={self.score:.4f})"
+
+
+@dataclass(frozen=True, slots=True)
 class Generation(_Result):
     """Generated text, without the prompt. `finish_reason`: "length", "eos" or "stop".
 
@@ -268,8 +279,8 @@ class RowError(_Result):
 
 
 Result: TypeAlias = (
-    "Classification | MultiLabel | Regression | Answer | list[Entity] | list[list[FilledMask]] | Generation | "
-    "Transcript | list[Detection] | Segmentation | RowError"
+    "Classification | MultiLabel | Regression | Answer | list[Entity] | list[list[FilledMask]] | NextSentence | "
+    "Generation | Transcript | list[Detection] | Segmentation | RowError"
 )
 
 

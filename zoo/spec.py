@@ -23,6 +23,7 @@ TaskName = Literal[
     "question-answering",
     "text-generation",
     "fill-mask",
+    "pretraining",
     "image-classification",
     "image-segmentation",
     "object-detection",

@@ -42,6 +42,10 @@ def _texts(task: Task) -> list[Any]:
     return [{"text": text} for text in ("once upon a time", "the end", "a b c d e f g", "hello", "you and me", "x y")]
 
 
+def _documents(task: Task) -> list[Any]:
+    return [{"text": f"{row['text']} was said. Then {row['text']} again."} for row in _texts(task)]
+
+
 def _tagged(task: Task) -> list[Any]:
     words = ["Ada", "Lovelace", "wrote", "the", "first", "program"]
     return [(words[:n], (["B-PER", "I-PER", "O", "O", "O", "O"])[:n]) for n in (6, 3, 2, 5, 4, 6)]
@@ -88,6 +92,7 @@ CASES: dict[str, Case] = {
     "question-answering": Case(_answered),
     "text-generation": Case(_texts, options={"max_new_tokens": 3}),
     "fill-mask": Case(_texts, options={"top_k": 2}),
+    "pretraining": Case(_documents),
     "automatic-speech-recognition": Case(_alternating("ab", "c a"), ["<pad>", "<unk>", "|", "a", "b", "c"]),
     "tabular-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
     "tabular-regression": Case(_alternating(1.5, 4.0)),

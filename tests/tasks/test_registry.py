@@ -22,6 +22,7 @@ COLUMNS = {
     "question-answering": ("question", "answers"),
     "text-generation": ("text", None),
     "fill-mask": ("text", None),
+    "pretraining": ("text", None),
     "automatic-speech-recognition": ("audio", "text"),
     "feature-extraction": ("text", None),
     "tabular-classification": ("row", "label"),
@@ -32,6 +33,7 @@ COLUMNS = {
 UNLABELLED = (
     "text-generation",
     "fill-mask",
+    "pretraining",
     "feature-extraction",
     "tabular-regression",
     "question-answering",
@@ -49,6 +51,7 @@ METRICS = {
     "fill-mask": "perplexity",
     "tabular-classification": "log_loss",
     "tabular-regression": "rmse",
+    "pretraining": "loss",
     "automatic-speech-recognition": "wer",
 }
 
@@ -64,7 +67,7 @@ def test_facts(name: str) -> None:
     assert kind.name == name
     assert kind.columns == COLUMNS[name]
     assert kind.metric == METRICS.get(name, "accuracy" if name.endswith("classification") else "")
-    assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer", "log_loss", "rmse"))
+    assert kind.higher_is_better is (kind.metric not in ("perplexity", "wer", "log_loss", "rmse", "loss"))
     assert kind.needs_labels is (name not in UNLABELLED)
 
 

@@ -32,6 +32,7 @@ from zoo.results import (
     FilledMask,
     Generation,
     MultiLabel,
+    NextSentence,
     Regression,
     RowError,
     Segmentation,
@@ -231,6 +232,8 @@ def _lines(result: Any) -> list[str]:
             return result.text.splitlines() or [""]
         case Transcript():
             return [result.text]
+        case NextSentence():
+            return [f"{result.score:.4f}  {'follows' if result.follows else 'does not follow'}"]
         case FilledMask():
             return [f"{result.score:.4f}  {result.text!r}  {result.sequence}"]
         case Entity():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
@@ -11,7 +11,7 @@ import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from zoo.bundle import TOKENIZER
-from zoo.errors import DataError, InputError, SpecError
+from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
 from zoo.modalities.text_pairs import PairTemplate, pair_template
 from zoo.spec import TextInput
@@ -21,6 +21,7 @@ _EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|
 MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # of the built-in "seq2seq" tokenizer, by their ids
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
+_NONE: Array = np.zeros(0, dtype=np.int64)
 _PAIR = '{"text": ..., "text_pair": ...}'
 
 
@@ -138,6 +139,33 @@ class TextEncoder(Encoder):
             pieces[moving] = slice(start, start + room - kept)
             windows.append(self._pair_window(texts, pieces, start, index, len(starts)))
         return windows
+
+    def pack(self, raws: Iterable[tuple[int, Any]], on_bad: Callable[[int, DataError], None]) -> list[Example]:
+        """Texts one after another, each with the end-of-text token behind it (the tokenizer's last special one where
+        there is none), cut into windows that are full but for the last. No token is lost.
+
+        raws: the number of each row, and its text; `on_bad` hears of a text that can't be read. A window's `row` is
+        that of its first token. Raises ConfigError for a tokenizer without a token to set between texts.
+        """
+        ends = [self.eos_id] if self.eos_id is not None else self._after[-1:].tolist()
+        if not ends:
+            raise ConfigError("The tokenizer has no end-of-text token to set between texts; leave packing out.")
+        ids, words, rows, counted = [_NONE], [_NONE], [_NONE], 0
+        for number, raw in raws:
+            try:
+                found = _tokenize(self.tokenizer, *read_text(raw))
+            except DataError as error:
+                on_bad(number, error)
+                continue
+            ids += [found.ids, np.array(ends, dtype=np.int64)]
+            words += [np.where(found.words >= 0, found.words + counted, -1), np.array([-1])]
+            rows.append(np.full(len(found.ids) + 1, number, dtype=np.int64))
+            counted += len(found.word_spans)
+        stream, row = np.concatenate(ids), np.concatenate(rows)
+        nothing = np.zeros((len(stream), 2), dtype=np.int64)
+        tokens = _Tokens("", stream, nothing, np.concatenate(words), nothing[:0], presplit=False)
+        starts = window_starts(len(stream), self._room, 0.0) if len(stream) else []
+        return [self._window(tokens, start, 0, 1).at(int(row[start])) for start in starts]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
         """int64 `input_ids` and `attention_mask`, both `[B, T]`, padded on `input.padding_side`."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TASKS = {
     "text-classification": "zoo.tasks.classification:TextClassification",
     "fill-mask": "zoo.tasks.fill_mask:FillMask",
+    "pretraining": "zoo.tasks.pretraining:Pretraining",
     "image-classification": "zoo.tasks.classification:ImageClassification",
     "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
     "object-detection": "zoo.tasks.detection:ObjectDetection",

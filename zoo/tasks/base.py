@@ -69,6 +69,7 @@ class Task(ABC):
     sample_options: ClassVar[Mapping[str, Any]] = {}  # what predict() needs beside `samples`, in the parity check
     # The task writes: its `GenerateOptions` or `SequenceOptions` that the parity check tries, one by one.
     generations: ClassVar[tuple[Mapping[str, Any], ...]] = ()
+    packs: ClassVar[bool] = False  # whether texts may be trained on one after another in one window
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
@@ -190,6 +191,10 @@ class Task(ABC):
     def windows(self, encoder: Encoder, raw: Any) -> list[Example]:
         """All windows of one raw input, also where `encode` refuses more than one."""
         return encoder.encode(self.checked(raw), overlap=self.overlap)
+
+    def prepare(self, encoder: Encoder, windows: Sequence[Example]) -> list[Example]:
+        """Windows as `attach` takes them."""
+        return list(windows)
 
     def checked(self, raw: Any) -> Any:
         """A raw input as it came, or InputError for a pair of texts where the task is of one."""

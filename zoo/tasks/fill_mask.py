@@ -68,6 +68,7 @@ class FillMask(Task):
     needs_labels = False
     options = FillMaskOptions
     windowed = False
+    packs = True
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         super().__init__(spec, labels)
@@ -98,11 +99,14 @@ class FillMask(Task):
 
     def examples(self, encoder: Encoder, raw: Any, target: Any) -> list[Example]:
         """Windows of plain text that can be masked, with the masks of evaluation in them."""
+        return self.attach(self.prepare(encoder, encoder.encode(self.checked(raw))), target)
+
+    def prepare(self, encoder: Encoder, windows: Sequence[Example]) -> list[Example]:
         assert isinstance(encoder, TextEncoder)
         if self._vocabulary is None or self._vocabulary[0] is not encoder:
             self._vocabulary = encoder, vocabulary_of(encoder)
         vocabulary = self._vocabulary[1]
-        return self.attach([maskable(window, vocabulary) for window in encoder.encode(self.checked(raw))], target)
+        return [maskable(window, vocabulary) for window in windows]
 
     def attach(self, windows: Sequence[Example], target: Any) -> list[Example]:
         """windows: as `masking.maskable` gives them. target: not used; the text is its own."""

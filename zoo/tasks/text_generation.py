@@ -41,6 +41,7 @@ class TextGeneration(Task):
     options = GenerateOptions
     generations = ({"max_new_tokens": 6},)
     windowed = False
+    packs = True
 
     @classmethod
     def labels_of(cls, targets: Iterable[Any]) -> tuple[str, ...]:

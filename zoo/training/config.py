@@ -116,6 +116,11 @@ class TrainConfig(Frozen):
         "(small crops, brightness; gain, a little noise and shift); 'strong' also mirrors images, changes colours, "
         "crops widely and erases parts, and adds more noise. True is 'light', False 'none'.",
     )
+    packing: bool = Field(
+        default=False,
+        description="Of language modelling: train on texts one after another in full windows, an end-of-text token "
+        "between them, instead of each text padded. Texts in one window see each other.",
+    )
     mask_probability: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.15,
         description="Of masked language modelling: the share of tokens that are hidden, others in each epoch.",

@@ -11,11 +11,13 @@ from typing import Any, final
 
 import numpy as np
 
-from zoo.errors import DataError
+from zoo.errors import ConfigError, DataError
 from zoo.modalities.base import Array, Encoder, Example
+from zoo.modalities.text import TextEncoder
 from zoo.spec import AudioInput, MelInput
 from zoo.tasks.base import Task
 from zoo.training.data.rows import Rows
+from zoo.training.documents import PAIRED, Documents
 
 Augment = Callable[[Example, int, int], Example]  # an example, the epoch, the item
 OnBad = Callable[[int, DataError], None]  # a row, and why it can't be used
@@ -134,8 +136,73 @@ class MediaItems(Items):
             yield dict(self._task.attach([blank], target)[0].targets)
 
 
-def make_items(rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None) -> Items:
+@final
+class PairItems(Items):
+    """Pairs of sentences of documents, drawn anew in every epoch."""
+
+    def __init__(
+        self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None, seed: int
+    ) -> None:
+        self._documents = Documents(rows, on_bad)
+        self._encoder, self._task, self._augment, self._seed = encoder, task, augment, seed
+        self.rows = self._documents.rows
+        # An epoch's pairs differ in length; those of the first stand for all, for batches of similar rows.
+        self.lengths = np.array([self._example(0, item).length for item in range(len(self.rows))], dtype=np.int64)
+
+    def load(self, epoch: int, item: int) -> list[Example]:
+        example = self._example(epoch, item)
+        return [self._augment(example, epoch, item) if self._augment else example]
+
+    def targets(self) -> Iterator[dict[str, Array]]:
+        return (dict(self._example(0, item).targets) for item in range(len(self.rows)))
+
+    def _example(self, epoch: int, item: int) -> Example:
+        row = self._documents.pair(item, seed=self._seed, epoch=epoch)
+        return self._task.examples(self._encoder, row.input, row.target)[0].at(int(self.rows[item]))
+
+
+@final
+class PackedItems(Items):
+    """Plain texts one after another, an end-of-text token behind each, in windows that are full but for the last."""
+
+    def __init__(self, rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None) -> None:
+        if not task.packs or not isinstance(encoder, TextEncoder):
+            raise ConfigError(f"packing goes with plain texts of a language model; {task.name} keeps its rows apart.")
+        self._augment = augment
+        windows = encoder.pack(_plain(rows, task, on_bad), on_bad)
+        self._examples = [
+            replace(example, source=example.source if augment else None)
+            for window in windows
+            for example in task.attach(task.prepare(encoder, [window]), None)
+        ]
+        self.lengths = np.array([example.length for example in self._examples], dtype=np.int64)
+        self.rows = np.array([example.row for example in self._examples], dtype=np.int64)
+
+    def load(self, epoch: int, item: int) -> list[Example]:
+        example = self._examples[item]
+        return [self._augment(example, epoch, item) if self._augment else example]
+
+    def targets(self) -> Iterator[dict[str, Array]]:
+        return (dict(example.targets) for example in self._examples)
+
+
+def _plain(rows: Rows, task: Task, on_bad: OnBad) -> Iterator[tuple[int, Any]]:
+    for number in range(len(rows)):
+        try:
+            yield number, task.checked(rows[number].input)
+        except DataError as error:
+            on_bad(number, error)
+
+
+def make_items(
+    rows: Rows, encoder: Encoder, task: Task, on_bad: OnBad, augment: Augment | None, *, seed: int = 0,
+    packing: bool = False,
+) -> Items:  # fmt: skip
     """All usable rows as items; `on_bad` hears of each that is not, and may raise."""
+    if packing:
+        return PackedItems(rows, encoder, task, on_bad, augment)
+    if task.name in PAIRED:
+        return PairItems(rows, encoder, task, on_bad, augment, seed)
     if task.spec.input.kind == "text":
         return TextItems(rows, encoder, task, on_bad, augment)
     if task.spec.input.kind == "tabular":

@@ -24,6 +24,7 @@ from zoo.training import batching, encoding, evaluation, methods, optim
 from zoo.training.augment import make_augment
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
+from zoo.training.documents import evaluated
 from zoo.training.interrupt import Interrupts
 from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import classes_of, loss_options
@@ -112,7 +113,8 @@ class Run:
         config: TrainConfig,
     ) -> None:
         self.machine, self.module, self.task, self.encoder = machine, module, task, encoder
-        self.rows, self.val, self.config, self.interrupts = train, val, config, Interrupts()
+        self.rows, self.config, self.interrupts = train, config, Interrupts()
+        self.val = evaluated(task, val) if val is not None else None
         self.kind = task.spec.input.kind
         self.accelerated = machine.device.type != "cpu"
         self.display: Display = display(config.progress) if machine.main else Silent()
@@ -132,7 +134,9 @@ class Run:
         if len(self.rows) >= _MANY:
             self.display.say(f"Reading {len(self.rows):,} rows.")
         augment = make_masking(self.task, config) or make_augment(spec, self.task.name, config.augment, config.seed)
-        self.items = encoding.make_items(self.rows, self.encoder, self.task, self._bad, augment)
+        self.items = encoding.make_items(
+            self.rows, self.encoder, self.task, self._bad, augment, seed=config.seed, packing=config.packing
+        )
         if not len(self.items):
             raise DataError(f"None of the {len(self.rows)} rows can be used. The first: {self.state.skipped[0]}")
         micro = config.batch_size

@@ -18,6 +18,7 @@ from zoo.modalities.base import Array, Encoder, Example
 from zoo.report import Report
 from zoo.tasks.base import LossOptions, Task
 from zoo.training.data.rows import Rows
+from zoo.training.documents import evaluated
 from zoo.training.encoding import located
 from zoo.training.stepping import out_of_memory
 
@@ -88,6 +89,7 @@ def evaluate(
     """
     if not len(rows):
         raise DataError("There are no rows to evaluate on.")
+    rows = evaluated(task, rows)
     if on_error not in ("raise", "return"):
         raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     there = torch.device(device) if device is not None else next(module.parameters()).device

@@ -13,7 +13,7 @@ from zoo.tasks.masking import masked
 from zoo.training.config import TrainConfig
 
 # Tasks that learn from hidden words.
-MASKED = ("fill-mask",)
+MASKED = ("fill-mask", "pretraining")
 
 
 def make_masking(task: Task, config: TrainConfig) -> Callable[[Example, int, int], Example] | None:

@@ -23,6 +23,7 @@ from zoo.spec import ModelSpec
 # built.
 _MODULES = {
     "mel": "spectrogram:SpectrogramModule",
+    "pretraining": "pretraining:PretrainingModule",
     "text": "text:TextModule",
     "audio": "audio:AudioModule",
     "vision": "image:ImageModule",

@@ -30,6 +30,7 @@ _AUTO = {
     "feature-extraction": "MODEL_MAPPING",
     "summarization": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
     "translation": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
+    "pretraining": "MODEL_FOR_PRETRAINING_MAPPING",
 }
 
 
@@ -50,7 +51,7 @@ def make_config(spec: ModelSpec, *, task: str | None = None, labels: tuple[str, 
     if task == "automatic-speech-recognition":
         options["vocab_size"] = len(labels)
         options["pad_token_id"] = labels.index("<pad>") if "<pad>" in labels else 0
-    elif labels and task not in (None, "text-generation", "fill-mask", "feature-extraction"):
+    elif labels and task not in (None, "text-generation", "fill-mask", "pretraining", "feature-extraction"):
         options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: index for index, label in enumerate(labels)}
     try:
@@ -107,6 +108,9 @@ def classes(config: PreTrainedConfig) -> dict[str, Any]:
     else:
         # An answer's first token would not see what follows the question.
         found.pop("question-answering", None)
+    if config.model_type != "bert":
+        # Upstream lists every architecture here; hidden words and following sentences are BERT's.
+        found.pop("pretraining", None)
     return found
 
 

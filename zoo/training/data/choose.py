@@ -66,7 +66,8 @@ class Request:
         if self.task is not None:
             return (self.task,)
         # Without targets there is nothing to learn, so it is meant only where it is said or the only one.
-        trained = tuple(name for name in self.tasks if name != "feature-extraction")
+        # Plain texts are documents only where that is said.
+        trained = tuple(name for name in self.tasks if name not in ("feature-extraction", "pretraining"))
         return trained or self.tasks
 
     def settled(self, task: str, target_role: str | None) -> Request:
