@@ -134,6 +134,27 @@ def test_whole_words_are_hidden_or_not_at_all(encoder: TextEncoder) -> None:
             assert word >= 0
 
 
+def test_a_chinese_word_is_a_character_unless_the_words_are_given(encoder: TextEncoder) -> None:
+    """The built-in tokenizer cuts at white space alone, as SentencePiece does: a Chinese sentence would be one word."""
+
+    def words(raw: Any) -> list[int]:
+        [start] = [maskable(window, vocabulary_of(encoder)) for window in encoder.encode(raw)]
+        assert isinstance(start.source, Maskable)
+        shown = start.source.words[start.source.words >= 0]
+        return np.unique(shown, return_counts=True)[1].tolist()
+
+    assert words("使用语言") == [3, 3, 3, 3]
+    assert words("BERT用语 is") == [4, 3, 3, 2]
+    assert words(["使用", "语言", "ok"]) == [6, 6, 2]
+    assert words({"text": "我你", "text_pair": "abc 好ok"}) == [3, 3, 3, 3, 2]
+    packed = [maskable(w, vocabulary_of(encoder)) for w in encoder.pack(enumerate(["我们", "abc"]), fail)]
+    assert packed[0].source.words.tolist()[1:-1] == [0, 0, 0, 1, 1, 1, -1, 2, 2, 2, -1]
+
+
+def fail(number: int, error: Exception) -> None:
+    raise error
+
+
 def test_training_hides_other_words_each_epoch_and_the_same_ones_again(encoder: TextEncoder) -> None:
     vary = Masking(TrainConfig(seed=3))
     start = window(encoder)

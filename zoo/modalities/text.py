@@ -150,20 +150,27 @@ class TextEncoder(Encoder):
         ends = [self.eos_id] if self.eos_id is not None else self._after[-1:].tolist()
         if not ends:
             raise ConfigError("The tokenizer has no end-of-text token to set between texts; leave packing out.")
-        ids, words, rows, counted = [_NONE], [_NONE], [_NONE], 0
+        texts: list[_Tokens] = []
+        ids, words, rows, places = [_NONE], [_NONE], [_NONE], [_NONE.reshape(0, 2)]
+        counted = shown = 0
         for number, raw in raws:
             try:
                 found = _tokenize(self.tokenizer, *read_text(raw))
             except DataError as error:
                 on_bad(number, error)
                 continue
+            texts.append(found)
             ids += [found.ids, np.array(ends, dtype=np.int64)]
             words += [np.where(found.words >= 0, found.words + counted, -1), np.array([-1])]
             rows.append(np.full(len(found.ids) + 1, number, dtype=np.int64))
+            places += [found.offsets + shown, np.full((1, 2), shown + len(found.text))]
             counted += len(found.word_spans)
+            shown += len(found.text)
         stream, row = np.concatenate(ids), np.concatenate(rows)
-        nothing = np.zeros((len(stream), 2), dtype=np.int64)
-        tokens = _Tokens("", stream, nothing, np.concatenate(words), nothing[:0], presplit=False)
+        tokens = _Tokens(
+            "".join(text.text for text in texts), stream, np.concatenate(places), np.concatenate(words),
+            np.zeros((0, 2), dtype=np.int64), presplit=all(text.presplit for text in texts),
+        )  # fmt: skip
         starts = window_starts(len(stream), self._room, 0.0) if len(stream) else []
         return [self._window(tokens, start, 0, 1).at(int(row[start])) for start in starts]
 

@@ -11,6 +11,7 @@ from zoo.errors import InputError
 from zoo.modalities.base import Array, Example
 from zoo.modalities.text import TextEncoder, TextSource
 from zoo.tasks.base import IGNORE
+from zoo.tasks.words import own_words
 
 # What evaluation hides, whatever was trained with, so that figures can be compared.
 PROBABILITY = 0.15
@@ -55,7 +56,7 @@ def maskable(window: Example, vocabulary: Vocabulary) -> Example:
     """The window, with what masking needs of its source alone: training keeps all windows in memory."""
     source = window.source
     assert isinstance(source, TextSource)
-    words = source.words.astype(np.int32)
+    words = own_words(source).astype(np.int32)
     alone = np.flatnonzero((words < 0) & ~source.special)
     words[alone] = words.max(initial=-1) + 1 + np.arange(len(alone), dtype=np.int32)
     # A special token spelled out in the text is no word of it either.

@@ -26,6 +26,7 @@ _CLOSING = ".,;:!?)]}\"'\u00bb\u201d\u2019\u2026"
 _ALONE = "\u3001-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 _ALONE += "\U00020000-\U0003ffff"
 _RUN = re.compile(rf"[{_ALONE}]|[^\s{_ALONE}]+")
+_UNSPACED = re.compile(f"[{_ALONE}]")
 _CLITIC = re.compile("(?<=\\w)['\u2019][sS]$")
 # A full stop that belongs to the word: initials, and abbreviations that stand in names.
 _DOTTED = re.compile(
@@ -50,6 +51,28 @@ def text_words(text: str) -> Array:
 def word_spans(source: TextSource) -> Array:
     """Character spans int64 `[W, 2]` of a row's words, given or found."""
     return source.word_spans if source.presplit else text_words(source.text)
+
+
+def own_words(source: TextSource) -> Array:
+    """int64 `[T]`, the word of each token, as `TextSource.words`; in Chinese and Japanese, unless the words were given,
+    a character.
+
+    Of those scripts a tokenizer that cuts at white space makes one word of a whole sentence. A token of several
+    characters is a word then, and the bytes of one character are.
+    """
+    words = source.words
+    if source.presplit or not len(words):
+        return words
+    second = source.segments == 1 if source.segments is not None else np.zeros(len(words), dtype=bool)
+    alone = np.where(
+        second, _unspaced(source.pair or "", source.offsets, second), _unspaced(source.text, source.offsets, ~second)
+    )
+    if not alone.any():
+        return words
+    begins = np.append(True, (words[1:] != words[:-1]) | alone[1:] | alone[:-1])
+    # The bytes of one character have its place each.
+    begins[1:] &= (words[1:] != words[:-1]) | (source.offsets[1:] != source.offsets[:-1]).any(axis=1)
+    return np.where(words >= 0, np.cumsum(begins) - 1, -1)
 
 
 def first_tokens(windows: Sequence[Example], spans: Array) -> list[FirstTokens]:
@@ -100,6 +123,16 @@ def _next_ink(text: str) -> Array:
     space = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
     places[:-1][space] = len(text)
     return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
+
+
+def _unspaced(text: str, offsets: Array, those: Array) -> Array:
+    """bool `[T]`: which of those tokens show a character of a script without spaces. offsets: int64 `[T, 2]`."""
+    found = np.zeros(len(offsets), dtype=bool)
+    places = np.flatnonzero(those & (offsets[:, 1] > offsets[:, 0]))
+    # One look at all of it, before one at each token.
+    if len(places) and _UNSPACED.search(text, int(offsets[places, 0].min()), int(offsets[places, 1].max())):
+        found[places] = [_UNSPACED.search(text, start, end) is not None for start, end in offsets[places].tolist()]
+    return found
 
 
 def _in_window(source: TextSource, spans: Array, ink: Array | None) -> FirstTokens:

@@ -72,7 +72,8 @@ class Documents:
         """A sentence of another document; of the same, but not the next one, where there is only one."""
         if len(self._numbers) > 1:
             index = int(random.integers(len(self._numbers) - 1))
-            other = self._numbers[index + (index >= self._numbers.index(number))]
+            # The last one stands in for the document itself.
+            other = self._numbers[index] if self._numbers[index] != number else self._numbers[-1]
             texts = self._texts[other]
         else:
             texts = [text for i, text in enumerate(self._texts[number]) if i != place + 1]
