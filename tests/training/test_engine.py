@@ -14,7 +14,7 @@ import torch
 
 from tests.training.tiny import distance, make_rows, run, text_world, timeless, weights
 from zoo.errors import ConfigError, DataError, InputError, TrainingError, TrainingInterrupted
-from zoo.training import evaluate, optim
+from zoo.training import evaluate, optim, rates
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Row
 from zoo.training.engine import Run
@@ -124,8 +124,8 @@ def test_rates_and_decay_by_group() -> None:
         assert len({id(parameter) in heads for parameter in group["params"]}) == 1
         assert group["lr"] == pytest.approx(1e-3 if id(group["params"][0]) in heads else 1e-4)
         assert {parameter.ndim > 1 for parameter in group["params"]} == {group["weight_decay"] == 0.3}
-    assert optim.head_learning_rate(TrainConfig(head_learning_rate=0.5), "text") == 0.5
-    assert optim.learning_rate(TrainConfig(method="head"), "image") == 1e-3
+    assert rates.head_learning_rate(TrainConfig(head_learning_rate=0.5), "text") == 0.5
+    assert rates.learning_rate(TrainConfig(method="head"), "image") == 1e-3
 
 
 def test_schedules() -> None:
@@ -202,10 +202,10 @@ def _poison(monkeypatch: pytest.MonkeyPatch, world: Any, *, row: int, epoch: int
     seen = {"passes": 0}
     original = Stepper._forward_backward
 
-    def forward_backward(self: Stepper, batch: Any, scale: Any) -> torch.Tensor:
+    def forward_backward(self: Stepper, batch: Any, scale: Any, *, last: bool) -> torch.Tensor:
         seen["passes"] += 1
         bad = row in batch.rows and seen["passes"] > (epoch - 1) * 10
-        return original(self, batch, float("nan") if bad else scale) * (float("nan") if bad else 1.0)
+        return original(self, batch, float("nan") if bad else scale, last=last) * (float("nan") if bad else 1.0)
 
     monkeypatch.setattr(Stepper, "_forward_backward", forward_backward)
 
@@ -235,11 +235,11 @@ def test_a_huge_learning_rate_fails_and_saves_nothing_bad(tmp_path: Path) -> Non
 def _small_memory(monkeypatch: pytest.MonkeyPatch, most: int, failures: list[int]) -> None:
     original = Stepper._forward_backward
 
-    def forward_backward(self: Stepper, batch: Any, scale: Any) -> torch.Tensor:
+    def forward_backward(self: Stepper, batch: Any, scale: Any, *, last: bool) -> torch.Tensor:
         if len(batch) > most:
             failures.append(len(batch))
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(self, batch, scale)
+        return original(self, batch, scale, last=last)
 
     monkeypatch.setattr(Stepper, "_forward_backward", forward_backward)
 
@@ -273,7 +273,7 @@ def test_no_memory_for_a_size_that_was_given(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_other_runtime_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any) -> None:
+    def broken(*_: Any, last: bool) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(Stepper, "_forward_backward", broken)

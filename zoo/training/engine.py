@@ -20,7 +20,7 @@ from zoo.inference import Forward
 from zoo.modalities.base import Encoder
 from zoo.report import Report
 from zoo.tasks.base import Task
-from zoo.training import batching, encoding, evaluation, methods, optim
+from zoo.training import batching, encoding, evaluation, methods, optim, optimizers
 from zoo.training.augment import make_augment
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
@@ -31,7 +31,9 @@ from zoo.training.lossoptions import classes_of, loss_options
 from zoo.training.machine import Machine, running
 from zoo.training.masking import make_masking
 from zoo.training.progress import Display, Silent, display
+from zoo.training.rates import learning_rate
 from zoo.training.saving import Identity, Saver
+from zoo.training.schedules import Schedule
 from zoo.training.state import RunState
 from zoo.training.stepping import Parts, Stepper
 from zoo.training.trackers import Trackers, check_installed
@@ -72,6 +74,7 @@ def train(
     """
     _check(train, val, config)
     check_installed(config.log)
+    optimizers.check_installed(config)
     methods.adapt(module, config)
     with optim.trainable(module, config), running(module, config) as machine:
         run = Run(machine, module, task, encoder, train, val, config)
@@ -88,6 +91,10 @@ def _check(train: Rows, val: Rows | None, config: TrainConfig) -> None:
         raise DataError("The validation data has no rows. Give val=None to train without.")
     if config.early_stop is not None and val is None:
         raise ConfigError("early_stop looks at the metric on validation data; give val=, or leave early_stop out.")
+    if config.scheduler == "plateau" and val is None:
+        raise ConfigError(
+            'scheduler="plateau" looks at the metric on validation data; give val=, or scheduler="cosine".'
+        )
 
 
 class _StopNow(Exception):
@@ -159,7 +166,8 @@ class Run:
     def _prepare_optimiser(self) -> None:
         config = self.config
         self.optimizer = optim.make_optimizer(self.module, config, self.kind)
-        self.schedule = optim.make_schedule(self.optimizer, config, self.total)
+        peak = learning_rate(config, self.kind)
+        self.schedule = Schedule(self.optimizer, config, self.total, peak)
         self.network, prepared = self.machine.prepare(self.module, self.optimizer)
         parts = Parts(
             self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm,
@@ -233,7 +241,7 @@ class Run:
                 self._bad(row, error)
         values, passes = self.stepper.backward(batches, stop=self.interrupts.received is not None)
         samples = sum(map(len, batches)) * self.machine.world
-        note = StepNote(state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self._rate(), samples)
+        note = StepNote(state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self.schedule.rate, samples)
         # Before the weights are touched: on the CPU a bad loss is known by now.
         self._look(self.watch.push(note, values))
         self.stepper.apply(state.step + 1)
@@ -303,6 +311,8 @@ class Run:
         self._report = self._report or self._found
         if self.val is not None:
             metric, higher = self.task.judged_by(record)
+        if metric is not None:
+            self.schedule.judge(record[metric], higher=higher)
         if metric is not None and state.judge(record[metric], higher=higher):
             self._report = self._found
             self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
@@ -351,9 +361,6 @@ class Run:
             self.module.load_state_dict(self._best)
 
     # Small things.
-
-    def _rate(self) -> float:
-        return float(self.schedule.get_last_lr()[0])
 
     def _measure_time(self) -> None:
         now = time.perf_counter()

@@ -1,60 +1,46 @@
-"""What is trained, how fast, and the schedule: torch's optimisers, transformers' schedules."""
+"""What is trained, and how fast: groups of parameters for the optimiser, and the module while it is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from zoo.errors import ConfigError
-from zoo.training import methods
+from zoo.training import methods, optimizers
 from zoo.training.config import TrainConfig
 from zoo.training.rates import head_learning_rate, learning_rate
 
 
 def parameter_groups(module: nn.Module, config: TrainConfig, kind: str) -> list[dict[str, Any]]:
-    """Up to four groups, body and head with and without weight decay, of the parameters that are trained.
+    """What is trained, in groups of one rate and one weight decay: the body's first, then the head's.
 
-    Vectors and scalars (biases, scales of normalisation) are not decayed.
+    Vectors and scalars (biases, scales of normalisation) are not decayed. For muon, `use_fallback` marks what it is
+    not for: vectors, embeddings, the head.
     """
     head = {id(parameter) for parameter in cast(Any, module).head_parameters()}
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    if not trained:
-        raise ConfigError("There is nothing to train: every parameter of the module is frozen.")
+    tables = optimizers.embeddings(module)
     rates = {False: learning_rate(config, kind), True: head_learning_rate(config, kind)}
-    groups = []
-    for in_head, rate in rates.items():
-        part = [parameter for parameter in trained if (id(parameter) in head) == in_head]
-        for decay, chosen in ((config.weight_decay, _matrices(part)), (0.0, _vectors(part))):
-            if chosen:
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
-    return groups
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for parameter in module.parameters():
+        if not parameter.requires_grad:
+            continue
+        in_head, vector = id(parameter) in head, parameter.ndim <= 1
+        options = {"lr": rates[in_head], "weight_decay": 0.0 if vector else config.weight_decay}
+        if config.optimizer == "muon":
+            options["use_fallback"] = in_head or vector or id(parameter) in tables
+        key = (in_head, vector, *options.values())
+        groups.setdefault(key, {"params": [], **options})["params"].append(parameter)
+    if not groups:
+        raise ConfigError("There is nothing to train: every parameter of the module is frozen.")
+    return [groups[key] for key in sorted(groups)]
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig, kind: str) -> Optimizer:
-    """AdamW, or SGD with Nesterov momentum; fused where every parameter's device and dtype allow it."""
-    groups = parameter_groups(module, config, kind)
-    fused = all(_can_fuse(parameter) for group in groups for parameter in group["params"])
-    rate = learning_rate(config, kind)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=fused)
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.999), eps=1e-8, fused=fused)
-
-
-def make_schedule(optimizer: Optimizer, config: TrainConfig, total: int) -> LRScheduler:
-    """total: optimiser steps of the whole run. With fewer than 1 / warmup_ratio of them there is no warm-up."""
-    from transformers import get_scheduler
-
-    name = "constant_with_warmup" if config.scheduler == "constant" else config.scheduler
-    schedule: LRScheduler = get_scheduler(
-        name, optimizer, num_warmup_steps=int(config.warmup_ratio * total), num_training_steps=total
-    )
-    return schedule
+    return optimizers.make(parameter_groups(module, config, kind), config, learning_rate(config, kind))
 
 
 @contextmanager
@@ -91,21 +77,3 @@ def _gradient_checkpointing(module: nn.Module, *, on: bool) -> None:
         net.activation_checkpointing_enable({"use_reentrant": False})
     else:
         net.activation_checkpointing_disable()
-
-
-def _matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.ndim > 1]
-
-
-def _vectors(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    return [parameter for parameter in parameters if parameter.ndim <= 1]
-
-
-def _can_fuse(parameter: nn.Parameter) -> bool:
-    return parameter.device.type in ("cuda", "cpu") and parameter.dtype in (torch.float32, torch.float64)
-
-
-def set_schedule(schedule: LRScheduler, step: int) -> None:
-    """Put a fresh schedule where a saved one stood, after so many steps. Rates come with the optimiser's state."""
-    schedule.last_epoch = step
-    schedule._last_lr = [group["lr"] for group in schedule.optimizer.param_groups]

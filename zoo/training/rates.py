@@ -12,6 +12,9 @@ _METHODS = {
     "head": 1e-3, "lora": 5e-4, "adalora": 1e-3, "adapter": 5e-4, "ia3": 5e-3, "prefix": 5e-3, "prompt": 3e-2,
     "peft": 5e-4,
 }  # fmt: skip
+# To AdamW's. Adagrad's steps shrink with all that came before, Lion's are of one size and all signs. Muon's are
+# matched to AdamW's.
+_FACTORS = {"sgd": 10.0, "adagrad": 10.0, "lion": 0.3}
 # Beside parts whose rate is higher than a head likes.
 _HEAD_MOST = 1e-3
 
@@ -21,8 +24,9 @@ def learning_rate(config: TrainConfig, kind: str) -> float:
     if config.learning_rate is not None:
         return config.learning_rate
     if config.method == "full":
-        table = _FULL_SGD if config.optimizer == "sgd" else _FULL
-        return table.get(kind, table["text"])
+        if config.optimizer == "sgd":
+            return _FULL_SGD.get(kind, _FULL_SGD["text"])
+        return _FULL.get(kind, _FULL["text"]) * _factor(config)
     return _METHODS[config.method if isinstance(config.method, str) else "peft"] * _factor(config)
 
 
@@ -36,4 +40,4 @@ def head_learning_rate(config: TrainConfig, kind: str) -> float:
 
 
 def _factor(config: TrainConfig) -> float:
-    return 10.0 if config.optimizer == "sgd" else 1.0
+    return _FACTORS.get(config.optimizer, 1.0)

@@ -10,16 +10,16 @@ from typing import Any, final
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from zoo.errors import CheckpointError
 from zoo.tasks.base import Task
-from zoo.training import encoding, optim
+from zoo.training import encoding
 from zoo.training.checkpoint import Checkpoint, Checkpoints
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
 from zoo.training.encoding import Items
 from zoo.training.machine import Machine, random_state, set_random_state
+from zoo.training.schedules import Schedule
 from zoo.training.state import RunState
 
 log = logging.getLogger("zoo.training")
@@ -36,7 +36,7 @@ class Saver:
     """Writes and reads the checkpoints of one run in `output_dir/checkpoints`."""
 
     def __init__(
-        self, folder: Path, machine: Machine, module: nn.Module, optimizer: Optimizer, schedule: LRScheduler,
+        self, folder: Path, machine: Machine, module: nn.Module, optimizer: Optimizer, schedule: Schedule,
         identity: Identity,
     ) -> None:  # fmt: skip
         self.checkpoints = Checkpoints(folder / "checkpoints", main=machine.main, everyone=machine.everyone)
@@ -51,7 +51,7 @@ class Saver:
         parts = {
             "model": self._module.state_dict(),
             "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.last_epoch,
+            "schedule": self._schedule.state(),
             "method": self._module.adapted.state() if self._module.adapted is not None else {},
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
@@ -68,7 +68,7 @@ class Saver:
         state = RunState.from_json(found.meta["state"])
         self._module.load_state_dict(found.load("model"))
         self._optimizer.load_state_dict(found.load("optimizer"))
-        optim.set_schedule(self._schedule, found.load("schedule"))
+        self._schedule.load_state(found.load("schedule"))
         if self._module.adapted is not None:
             self._module.adapted.load_state(found.load("method"))
         if self._machine.accelerator.scaler is not None:

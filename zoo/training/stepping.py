@@ -18,6 +18,7 @@ from zoo.tasks.base import LossOptions, Task
 from zoo.training.loading import MicroBatch
 from zoo.training.machine import Machine
 from zoo.training.methods import Adapted
+from zoo.training.schedules import Schedule
 
 log = logging.getLogger("zoo.training")
 
@@ -29,7 +30,7 @@ class Parts:
     machine: Machine
     network: nn.Module
     optimizer: Any
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    schedule: Schedule
     task: Task
     options: LossOptions
     max_grad_norm: float | None
@@ -74,8 +75,8 @@ class Stepper:
             if not out_of_memory(error):
                 raise
             raise TrainingError(
-                'Memory ran out in the optimiser, whose state does not depend on the batch. Use optimizer="sgd", '
-                'method="head", or a smaller model.'
+                "Memory ran out in the optimiser, whose state does not depend on the batch. Use "
+                'optimizer="adamw_8bit" or "sgd", method="head" or "lora", or a smaller model.'
             ) from error
         # With fp16 the first steps look for a scale, and change no weight.
         if not parts.optimizer.step_was_skipped:

@@ -1,0 +1,33 @@
+"""Options of the loss, and of how it is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from zoo.spec import Frozen
+from zoo.training.options.kinds import Share, Weight
+
+
+class LossFields(Frozen):
+    """Abstract: a part of `zoo.TrainConfig`."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        default="auto", description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU."
+    )
+    tf32: bool = Field(default=True, description="Let a GPU multiply float32 matrices in TF32.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations again in the backward pass: less memory, about a third slower."
+    )
+    label_smoothing: Share = Field(default=0.0, description="Share of the target spread evenly over all classes.")
+    class_weights: Literal["balanced"] | dict[str, Weight] | None = Field(
+        default=None,
+        description="Weight of each label in the loss, 1 for those not named; 'balanced' is inverse to its frequency.",
+    )
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _labels_are_texts(cls, value: Any) -> Any:
+        return {str(key): weight for key, weight in value.items()} if isinstance(value, Mapping) else value
