@@ -303,6 +303,37 @@ def test_predict_gives_vectors(reviews: Path) -> None:
     assert f"float32 [{len(vector)}]" in ok(*command)
 
 
+def test_predict_answers_questions(tmp_path: Path) -> None:
+    model = saved(tmp_path / "reader", "bert-base-cased", task="question-answering")
+    context = "Ada Lovelace wrote the first program in 1843."
+    asked = [{"question": question, "context": context} for question in ("who?", "wann? \u4f55\u65f6")]
+    expected = [answer.text for answer in zoo.load(model, device="cpu").predict(asked)]
+    options = ("--question", asked[0]["question"], "--question", asked[1]["question"], "--context", context)
+    lines = [json.loads(line) for line in ok("predict", model, *options, "--json").splitlines()]
+    assert [line["result"]["text"] for line in lines] == expected
+    assert json.loads(lines[1]["input"]) == asked[1]
+    (tmp_path / "asked.jsonl").write_text(
+        "\n".join(json.dumps({**row, "answers": [], "id": 7}) for row in asked) + "\n\n", encoding="utf-8"
+    )
+    for given in ((tmp_path / "asked.jsonl",), map(json.dumps, asked)):
+        lines = [json.loads(line) for line in ok("predict", model, *given, "--json").splitlines()]
+        assert [line["result"]["text"] for line in lines] == expected
+    none = ("--handle-impossible-answer", "--null-score-diff-threshold", "-1000", "--top-k", 2)
+    shown = ok("predict", model, *options[:2], *options[4:], *none).splitlines()
+    assert shown[1].endswith("no answer")
+    assert len(shown) == 3
+    assert "go together" in fails("predict", model, "--question", "who?")
+    assert "not a str" in fails("predict", model, "who?")
+    assert "Nothing to predict" in fails("predict", model)
+
+
+def test_predict_of_pairs_of_texts(reviews: Path) -> None:
+    pair = {"text": "good", "text_pair": "bad"}
+    line = json.loads(ok("predict", reviews, json.dumps({**pair, "label": "no"}), "--json"))
+    assert line["result"]["score"] == pytest.approx(zoo.load(reviews, device="cpu").predict(pair).score, abs=1e-6)
+    assert json.loads(ok("predict", reviews, "{no json}", "--json"))["result"]["label"] in ("no", "yes")
+
+
 def test_predict_draws_what_it_found(pets: Path, folder: Path, tmp_path: Path) -> None:
     streets = saved(tmp_path / "streets", "segformer-b0-cityscapes")
     files = [folder / "pets" / "cat" / "0.png", folder / "pets" / "dog" / "0.png"]

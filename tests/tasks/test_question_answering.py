@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from tests.conformance.conftest import tiny_model
 from tests.tasks.sources import spec
 from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
 from zoo.modalities.base import Example
 from zoo.modalities.text import TextEncoder, byte_tokenizer
-from zoo.tasks.answers import AnswerCounter, exact_match, f1, normalized, spans_of
+from zoo.tasks.answers import AnswerCounter, Thresholds, exact_match, f1, normalized, spans_of
 from zoo.tasks.base import LossOptions
 from zoo.tasks.question_answering import AnswerOptions, QuestionAnswering
 from zoo.training.data import read
@@ -179,6 +182,7 @@ def test_the_report_allows_none_where_the_data_has_it() -> None:
         report = scorer.compute()
         assert report.metrics["exact_match"] == 1.0
         assert expected is None or report.metrics == expected
+        assert ("best_f1_threshold" in report.metrics) == (expected is None)
         assert report.rows == len(rows)
 
 
@@ -198,10 +202,191 @@ def test_what_is_no_question(raw: Any, message: str) -> None:
         task.encode(encoder, raw, AnswerOptions())
 
 
-@pytest.mark.parametrize("options", [{"top_k": 0}, {"max_answer_length": True}, {"handle_impossible_answer": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 0},
+        {"max_answer_length": True},
+        {"handle_impossible_answer": 1},
+        {"null_score_diff_threshold": 1.0},
+        {"handle_impossible_answer": True, "null_score_diff_threshold": float("inf")},
+    ],
+)
 def test_options_are_checked(options: Any) -> None:
     with pytest.raises(ConfigError):
         tasks.get("question-answering").parse_options(options)
+
+
+def test_the_threshold_decides_between_none_and_the_best_answer() -> None:
+    task, encoder = setup()
+    (window,) = task.encode(encoder, RAW, AnswerOptions())
+    output = {name: np.zeros(window.length, dtype=np.float32) for name in ("start_logits", "end_logits")}
+    first, last = np.flatnonzero(window.source.segments == 1)[:2]
+    output["start_logits"][[0, first]] = output["end_logits"][[0, last]] = [5.0, 4.0]
+    # None is more probable by two logits, of the start and of the end.
+    for threshold, text in ((0.0, ""), (1.9, ""), (2.1, "Ad"), (-3.0, "")):
+        options = AnswerOptions(top_k=2, handle_impossible_answer=True, null_score_diff_threshold=threshold)
+        answer = task.decode([output], [window], options)
+        assert answer.text == text
+        assert {item.text for item in answer.top} == {"", "Ad"}
+    assert task.decode([output], [window], AnswerOptions()).text == "Ad"
+
+
+def official_best(correct: list[float], without: list[bool], differences: list[float]) -> tuple[float, float]:
+    """`find_best_thresh` of SQuAD 2's evaluate-v2.0.py, for predictions that are never empty."""
+    current = best = sum(without)
+    threshold = 0.0
+    for place in sorted(range(len(differences)), key=lambda i: differences[i]):
+        current += -1 if without[place] else correct[place]
+        if current > best:
+            best, threshold = current, differences[place]
+    return best / len(correct), threshold
+
+
+def test_the_best_threshold_is_that_of_the_official_script() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        thresholds, correct, without = Thresholds(), [], []
+        differences = rng.normal(size=30).tolist()
+        for difference in differences:
+            true = [[], ["red cat"], ["old dog"]][int(rng.integers(3))]
+            thresholds.update(true, "cat", difference)
+            correct.append(max((f1(text, "cat") for text in true), default=0.0))
+            without.append(not true)
+        best, threshold = official_best(correct, without, differences)
+        found = thresholds.metrics()
+        assert found["best_f1"] == pytest.approx(best)
+        if threshold:
+            assert found["best_f1_threshold"] == pytest.approx(threshold)
+        # What the threshold does is what it promises.
+        answered = [difference <= found["best_f1_threshold"] for difference in differences]
+        made = [c if a and not w else float(w and not a) for a, c, w in zip(answered, correct, without, strict=True)]
+        assert np.mean(made) == pytest.approx(best)
+
+
+def test_thresholds_where_some_answers_are_certain() -> None:
+    thresholds = Thresholds()
+    thresholds.update(["cat"], "cat", -np.inf)
+    thresholds.update([], "cat", np.inf)
+    assert thresholds.metrics()["best_f1"] == 1.0
+    assert np.isfinite(thresholds.metrics()["best_f1_threshold"])
+
+
+SCRIPTS = [
+    ("北京大学在哪里\uff1f它在北京市海淀区\uff0c成立于1898年。", "北京市海淀区"),
+    ("وُلِدَ مُحَمَّدٌ في مكةَ المكرمةِ سنة 570.", "مُحَمَّدٌ"),
+    ("Sie bestellte \u2615\ufe0f und \U0001f469\u200d\U0001f4bb lachte \U0001f600 laut.", "\U0001f469\u200d\U0001f4bb"),
+    ("Zu Hause: \u2615\ufe0f, dann Tee.", "\u2615\ufe0f"),
+    ("Der Cafe\u0301-Besitzer heißt Zoë.", "Cafe\u0301"),
+    ("महात्मा गांधी का जन्म पोरबंदर में हुआ।", "पोरबंदर"),
+    ("서울은 대한민국의 수도이다.", "대한민국"),
+    ("กรุงเทพมหานครเป็นเมืองหลวง", "เป็น"),
+]
+
+
+def word_pieces() -> Tokenizer:
+    """As uncased BERT's: it drops accents and joiners, which the offsets must bring back."""
+    characters = sorted({c for text, _ in SCRIPTS for c in unicodedata.normalize("NFD", text.lower())})
+    pieces = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *characters, *(f"##{c}" for c in characters)]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return _with_template(tokenizer)
+
+
+def sentence_pieces() -> Tokenizer:
+    """As XLM-RoBERTa's: compatibility forms, and blanks as a character of their own."""
+    characters = sorted({c for text, _ in SCRIPTS for c in unicodedata.normalize("NFKC", text)} | {"▁"})
+    pieces = [("[PAD]", 0.0), ("[CLS]", 0.0), ("[SEP]", 0.0), ("[UNK]", 0.0), *((c, -5.0) for c in characters)]
+    tokenizer = Tokenizer(models.Unigram(pieces, 3, byte_fallback=False))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return _with_template(tokenizer)
+
+
+def _with_template(tokenizer: Tokenizer) -> Tokenizer:
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.add_special_tokens(["[PAD]", "[CLS]", "[SEP]", "[UNK]"])
+    return tokenizer
+
+
+@pytest.mark.parametrize("make", [word_pieces, sentence_pieces, lambda: byte_tokenizer(style="bert")])
+@pytest.mark.parametrize(("context", "answer"), SCRIPTS)
+def test_an_answer_of_any_script_is_found_again_at_its_own_place(make: Any, context: str, answer: str) -> None:
+    task, _ = setup(64)
+    encoder = TextEncoder(task.spec.input, make())  # type: ignore[arg-type]
+    start = context.index(answer)
+    for text in (context, "x " * 60 + context + " y" * 60):
+        place = text.index(answer)
+        windows = task.attach(task.windows(encoder, {"question": "?", "context": text}), answer)
+        marked = [np.argmax(window.targets["spans"], axis=0) for window in windows]
+        assert any(first for first, _ in marked), "no window has the answer"
+        outputs = []
+        for window, (first, last) in zip(windows, marked, strict=True):
+            output = {name: np.zeros(window.length, dtype=np.float32) for name in ("start_logits", "end_logits")}
+            output["start_logits"][first] = output["end_logits"][last] = 20.0
+            outputs.append(output)
+        found = task.decode(outputs, windows, AnswerOptions(max_answer_length=60))
+        assert (found.text, found.start, found.end) == (answer, place, place + len(answer))
+        assert place == start or len(windows) > 1
+
+
+def reference_answer(
+    start_logits: Any, end_logits: Any, encoding: Any, context: str, longest: int
+) -> tuple[float, float, str]:
+    """The decoding of transformers 4's question-answering pipeline, for one window: (score, score of none, text)."""
+    allowed = np.array([part == 1 for part in encoding.sequence_ids])
+    allowed[0] = True
+    starts, ends = (np.where(allowed, logits, -10000.0) for logits in (start_logits, end_logits))
+    starts, ends = (np.exp(x - x.max()) / np.exp(x - x.max()).sum() for x in (starts, ends))
+    none = starts[0] * ends[0]
+    starts[0] = ends[0] = 0.0
+    scores = np.tril(np.triu(np.outer(starts, ends)), longest - 1)
+    first, last = np.unravel_index(scores.argmax(), scores.shape)
+    text = context[encoding.offsets[first][0] : encoding.offsets[last][1]]
+    return float(scores[first, last]), float(none), text.strip()
+
+
+def test_answers_of_a_model_equal_the_former_pipeline_of_upstream() -> None:
+    """Windows, network and decoding, by the tokenizer's own truncation and the network's own outputs."""
+    import torch
+
+    model = tiny_model("bert-base-cased", "question-answering")
+    with torch.no_grad():
+        for parameter in model.module.net.parameters():  # type: ignore[union-attr]
+            parameter.mul_(4)  # sharper than at first, so that no two answers are near each other
+    question = "who wrote the first program?"
+    context = "Ada Lovelace wrote the first program in 1843, for a machine of Charles Babbage's. " * 4
+    tokenizer = Tokenizer.from_str(model.encoder.tokenizer.to_str())  # type: ignore[attr-defined]
+    kept = len(tokenizer.encode(question, add_special_tokens=False).ids)
+    room = 128 - 3 - kept
+    tokenizer.enable_truncation(128, stride=int(room * 0.25), strategy="only_second")
+    whole = tokenizer.encode(question, context)
+    windows = [whole, *whole.overflowing]
+    found = []
+    for window in windows:
+        ids, types = torch.tensor([window.ids]), torch.tensor([window.type_ids])
+        with torch.no_grad():
+            output = model.module.net(input_ids=ids, token_type_ids=types)  # type: ignore[operator]
+        logits = output.start_logits[0].double().numpy(), output.end_logits[0].double().numpy()
+        found.append(reference_answer(*logits, window, context, 30))
+    assert len(windows) >= 3
+    score, _, text = max(found)
+    answer = model.predict({"question": question, "context": context})
+    assert (answer.text, answer.score) == (text, pytest.approx(score, rel=1e-3))
+    none = min(score for _, score, _ in found)
+    raw = {"question": question, "context": context}
+    (row,) = model.outcomes([raw], AnswerOptions(), batch_size=1, on_error="raise")
+    assert isinstance(model.task, QuestionAnswering)
+    assert model.task.candidates(row.outputs, row.windows, AnswerOptions())[1].score == pytest.approx(none, rel=1e-3)
+    # Whatever the answer: "none" is it just below the difference, and not above it.
+    difference = float(np.log(none) - np.log(score))
+    for threshold, empty in ((difference - 0.1, True), (difference + 0.1, False)):
+        options = {"handle_impossible_answer": True, "null_score_diff_threshold": threshold}
+        assert (model.predict(raw, **options).text == "") is empty
 
 
 def test_data_in_every_form(tmp_path: Path) -> None:

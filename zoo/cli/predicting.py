@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import sys
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.inputs import as_raw, question_inputs, read_inputs
 from zoo.cli.loading import (
     PRETRAINED,
     Device,
@@ -26,6 +25,7 @@ from zoo.cli.loading import (
 from zoo.cli.shared import emit, note, number_or, readable, shorten
 from zoo.errors import ConfigError
 from zoo.results import (
+    Answer,
     Classification,
     Detection,
     Entity,
@@ -58,14 +58,15 @@ OnErrorOption = Annotated[
 def predict(
     model: Name,
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Files of images or sounds, texts, or rows of a table as JSON; - reads one a line from standard "
-            "input.",
+            help="Files of images or sounds, texts, or, where an input has several columns (a row of a table, a pair "
+            "of texts, a question and its context), JSON objects or a .jsonl file of them; - reads one a line from "
+            "standard input.",
             show_default=False,
         ),
-    ],
+    ] = None,
     batch_size: BatchSize = "auto",
     on_error: OnErrorOption = OnError.raise_,
     task: TaskOption = None,
@@ -107,6 +108,31 @@ def predict(
             metavar="word|char", help="Of speech: when each word or character is said.", rich_help_panel=_PANEL
         ),
     ] = None,
+    question: Annotated[
+        list[str] | None,
+        typer.Option(help="A question, of --context; may be repeated.", rich_help_panel=_PANEL),
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="The text that answers --question.", rich_help_panel=_PANEL)
+    ] = None,
+    max_answer_length: Annotated[
+        int | None, typer.Option(help="Tokens of an answer at most.", rich_help_panel=_PANEL)
+    ] = None,
+    handle_impossible_answer: Annotated[
+        bool,
+        typer.Option("--handle-impossible-answer", help="A question may have no answer.", rich_help_panel=_PANEL),
+    ] = False,
+    null_score_diff_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="No answer where its log-probability is larger than the best answer's by more than this.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(help="Of a long input: the share of a window that the next one repeats.", rich_help_panel=_PANEL),
+    ] = None,
     lm: Annotated[
         str | None, typer.Option(metavar="PATH", help="Of speech: an n-gram model, .arpa.", rich_help_panel=_PANEL)
     ] = None,
@@ -129,6 +155,9 @@ def predict(
     ] = False,
 ) -> None:
     """Answer raw inputs with a model, or with an exported bundle without torch."""
+    every = [*(inputs or ()), *question_inputs(question, context)]
+    if not every:
+        raise ConfigError("Nothing to predict: give INPUT..., or - for the lines of standard input.")
     predictor = load_predictor(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
     )
@@ -144,20 +173,24 @@ def predict(
         "seed": seed,
         "stop": tuple(stop) if stop else None,
         "return_timestamps": return_timestamps,
+        "max_answer_length": max_answer_length,
+        "handle_impossible_answer": handle_impossible_answer or None,
+        "null_score_diff_threshold": null_score_diff_threshold,
+        "overlap": overlap,
         "lm": lm,
         "alpha": alpha,
         "beta": beta,
         "beam_width": beam_width,
     }
-    texts, shown = itertools.tee(_inputs(inputs))
+    texts, shown = itertools.tee(read_inputs(every, predictor))
     results = predictor.predict_iter(
-        map(_row, texts) if predictor.spec.input.kind == "tabular" else texts,
+        (as_raw(text, predictor) for text in texts),
         batch_size=number_or(batch_size, ["auto"], "--batch-size"),
         on_error=on_error.value,
         **{name: value for name, value in given.items() if value is not None},
     )
     answered = zip(results, shown, strict=False)
-    _print(answered if output is None else _drawn(answered, output, several=len(inputs) > 1 or "-" in inputs), as_json)
+    _print(answered if output is None else _drawn(answered, output, several=len(every) > 1 or "-" in every), as_json)
 
 
 def _drawn(answered: Iterable[tuple[Any, str]], output: Path, *, several: bool) -> Iterator[tuple[Any, str]]:
@@ -189,22 +222,6 @@ def _save(picture: Any, target: Path) -> None:
         raise ConfigError(f"--output {target}: {error}. Name a picture, as in out.png.") from error
 
 
-def _inputs(given: list[str]) -> Iterator[str]:
-    for text in given:
-        if text == "-":
-            yield from (line.rstrip("\r\n") for line in sys.stdin)
-        else:
-            yield text
-
-
-def _row(text: str) -> Any:
-    """A row of a table as JSON; what is none stays a text, which the encoder refuses."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-
-
 def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
     failed = 0
     for result, text in answered:
@@ -226,6 +243,8 @@ def _lines(result: Any) -> list[str]:
         case MultiLabel():
             found = [f"{score:.4f}  {label}" for label, score in zip(result.labels, result.scores, strict=True)]
             return found or ["no label"]
+        case Answer():
+            return [_answer(answer) for answer in result.top or (result,)]
         case Regression():
             return [f"{result.value:.6g}"]
         case Generation():
@@ -249,3 +268,11 @@ def _lines(result: Any) -> list[str]:
         case _:
             values = [f"{value:.4f}" for value in result[:6].tolist()]
             return [f"{result.dtype} [{', '.join(map(str, result.shape))}]: {', '.join(values)}, ..."]
+
+
+def _answer(answer: Answer) -> str:
+    return (
+        f"{answer.score:.4f}  {answer.start}:{answer.end}  {answer.text!r}"
+        if answer.text
+        else (f"{answer.score:.4f}  no answer")
+    )

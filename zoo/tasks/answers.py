@@ -103,6 +103,13 @@ def f1(true: str, answered: str) -> float:
     return 2 * shared / (len(wanted) + len(given))
 
 
+def _measured(true: Sequence[str], answered: str) -> list[float]:
+    """Exact match and F1 against the best of a question's answers."""
+    # An answer of nothing but articles and punctuation says nothing: the script leaves it out.
+    wanted = [text for text in true if normalized(text)] or [""]
+    return [max(measure(text, answered) for text in wanted) for measure in (exact_match, f1)]
+
+
 class AnswerCounter:
     """Exact match and F1 against the best of each question's answers, and apart for questions with and without one."""
 
@@ -111,10 +118,7 @@ class AnswerCounter:
 
     def update(self, true: Sequence[str], answered: str) -> None:
         """true: the answers of one question, empty where there is none; an empty text is the answer "none"."""
-        # An answer of nothing but articles and punctuation says nothing: the script leaves it out.
-        wanted = [text for text in true if normalized(text)] or [""]
-        scores = [max(measure(text, answered) for text in wanted) for measure in (exact_match, f1)]
-        self._sums["has_answer" if true else "no_answer"] += np.array([*scores, 1.0])
+        self._sums["has_answer" if true else "no_answer"] += np.array([*_measured(true, answered), 1.0])
 
     @property
     def rows(self) -> int:
@@ -133,4 +137,40 @@ class AnswerCounter:
             for kind, (some, more, count) in self._sums.items():
                 if count:
                     found[f"{kind}_exact_match"], found[f"{kind}_f1"] = float(some / count), float(more / count)
+        return found
+
+
+class Thresholds:
+    """From which difference on "none" is best answered, as SQuAD 2's script looks for it."""
+
+    def __init__(self) -> None:
+        self._differences: list[float] = []
+        self._gains: list[list[float]] = []
+        self._without = 0
+
+    def update(self, true: Sequence[str], answered: str, difference: float) -> None:
+        """answered: the best answer that is not "none". difference: how much more probable "none" is, a logarithm."""
+        # What is gained by answering in place of "none", whose score is 1 where there is no answer and else 0.
+        gains = _measured(true, answered)
+        self._gains.append(gains if true else [gain - 1.0 for gain in gains])
+        self._differences.append(difference)
+        self._without += not true
+
+    def metrics(self) -> dict[str, float]:
+        """The best exact match and F1 in [0, 1], each with its threshold: "none" where the difference is larger."""
+        order = np.argsort(self._differences, kind="stable")
+        ordered = np.array(self._differences)[order]
+        finite = np.isfinite(ordered)
+        # Below the first of them all are "none", but for those where it is impossible.
+        lowest, surely = float(ordered[finite][0]) - 1.0 if finite.any() else 0.0, int((ordered == -np.inf).sum())
+        # Between equal differences there is no threshold.
+        ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True) & finite)
+        found = {}
+        for column, name in enumerate(("exact_match", "f1")):
+            sums = np.cumsum(np.array(self._gains)[order, column])
+            first = float(sums[surely - 1]) if surely else 0.0
+            choices = [(first, lowest), *((float(sums[end]), float(ordered[end])) for end in ends)]
+            gain, threshold = max(choices, key=lambda choice: choice[0])
+            found[f"best_{name}"] = (self._without + gain) / len(order)
+            found[f"best_{name}_threshold"] = threshold
         return found

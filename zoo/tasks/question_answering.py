@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, final
@@ -13,7 +15,7 @@ from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.text import TextEncoder
 from zoo.report import Report
 from zoo.results import Answer
-from zoo.tasks.answers import AnswerCounter, spans_of
+from zoo.tasks.answers import AnswerCounter, Thresholds, spans_of
 from zoo.tasks.arrays import softmax, unpadded
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
 from zoo.tasks.losses import refuse
@@ -28,13 +30,15 @@ class AnswerOptions:
     """top_k: how many of the best answers `top` lists, where more than one. max_answer_length: in tokens.
 
     handle_impossible_answer: whether "there is no answer" (an empty text) may be the answer; for models that were
-    trained on such questions, as SQuAD 2 has them. overlap: the share of a window of a long context that it repeats of
-    the one before, from 0 to 0.9.
+    trained on such questions, as SQuAD 2 has them. null_score_diff_threshold: it is the answer where the logarithm of
+    its probability is larger than that of the best answer by more than this; `evaluate` finds the best one. overlap:
+    the share of a window of a long context that it repeats of the one before, from 0 to 0.9.
     """
 
     top_k: int = 1
     max_answer_length: int = 30
     handle_impossible_answer: bool = False
+    null_score_diff_threshold: float = 0.0
     overlap: float = 0.25
 
     def __post_init__(self) -> None:
@@ -44,6 +48,11 @@ class AnswerOptions:
                 raise ConfigError(f"{name} is {value!r}; give a positive whole number.")
         if not isinstance(self.handle_impossible_answer, bool):
             raise ConfigError(f"handle_impossible_answer is {self.handle_impossible_answer!r}; it is True or False.")
+        threshold = self.null_score_diff_threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not math.isfinite(threshold):
+            raise ConfigError(f"null_score_diff_threshold is {threshold!r}; give a finite number.")
+        if threshold and not self.handle_impossible_answer:
+            raise ConfigError("null_score_diff_threshold goes with handle_impossible_answer=True.")
 
 
 @final
@@ -95,10 +104,11 @@ class QuestionAnswering(Task):
     def attach(self, windows: Sequence[Example], target: Any) -> list[Example]:
         context = windows[0].source.pair
         found = [_trimmed(context, *span) for span in spans_of(target, context)]
+        places = _places(windows, found[0]) if found else [(0, 0)] * len(windows)
         attached = []
-        for window in windows:
+        for window, place in zip(windows, places, strict=True):
             spans = np.zeros((window.length, 2), dtype=np.int64)
-            spans[_tokens(window, found[0]) if found else (0, 0), (0, 1)] = 1
+            spans[place, (0, 1)] = 1
             answers = np.array(found if window.window == 0 else [], dtype=np.int64).reshape(-1, 2)
             attached.append(replace(window, targets={"spans": spans, "answers": answers}))
         return attached
@@ -133,7 +143,8 @@ class QuestionAnswering(Task):
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Answer:
         found, none = self.candidates(outputs, windows, options)
         if options.handle_impossible_answer:
-            found = sorted([*found, none], key=lambda answer: -answer.score)
+            ranks = {id(none): _log(none.score) - options.null_score_diff_threshold}
+            found = sorted([*found, none], key=lambda answer: -ranks.get(id(answer), _log(answer.score)))
         if not found:
             return replace(none, top=())
         best = found[: options.top_k]
@@ -157,7 +168,7 @@ class QuestionAnswering(Task):
             starts, ends = (_probabilities(output[name], window) for name in ("start_logits", "end_logits"))
             none = min(none, float(starts[0] * ends[0]))
             for start, end, score in _best_spans(starts, ends, window, options):
-                place = _trimmed(context, int(window.source.offsets[start, 0]), int(window.source.offsets[end, 1]))
+                place = _shown(context, int(window.source.offsets[start, 0]), int(window.source.offsets[end, 1]))
                 best[place] = max(best.get(place, 0.0), score)
         ranked = sorted(
             ((score, place) for place, score in best.items() if place[0] < place[1]), key=lambda x: (-x[0], x[1])
@@ -165,13 +176,22 @@ class QuestionAnswering(Task):
         return [Answer(context[a:b], a, b, score) for score, (a, b) in ranked], Answer("", 0, 0, none)
 
 
-def _tokens(window: Example, span: tuple[int, int]) -> tuple[int, int]:
-    """The first and last token of characters [start, end) of the context, (0, 0) where the window lacks a part."""
-    places, own = window.source.offsets, np.flatnonzero(window.source.segments == 1)
-    inside = own[(places[own, 1] > span[0]) & (places[own, 0] < span[1])]
-    if not len(inside) or places[inside[0], 0] > span[0] or places[inside[-1], 1] < span[1]:
-        return 0, 0
-    return int(inside[0]), int(inside[-1])
+def _places(windows: Sequence[Example], span: tuple[int, int]) -> list[tuple[int, int]]:
+    """The first and last token of characters [start, end) of the context in each window, (0, 0) where one lacks a part.
+
+    What is lacking is told by tokens, not by characters: a tokenizer may drop some (accents, joiners of emoji).
+    """
+    found = []
+    for window in windows:
+        own = np.flatnonzero(window.source.segments == 1)
+        spots = window.source.offsets[own]
+        inside = np.flatnonzero((spots[:, 1] > span[0]) & (spots[:, 0] < span[1]))
+        found.append((own[inside], window.source.first + inside))
+    among_all = np.concatenate([numbers for _, numbers in found])
+    if not len(among_all):
+        return [(0, 0)] * len(windows)
+    ends = {among_all.min(), among_all.max()}
+    return [(int(own[0]), int(own[-1])) if ends <= set(numbers.tolist()) else (0, 0) for own, numbers in found]
 
 
 def _probabilities(logits: Array, window: Example) -> Array:
@@ -202,6 +222,19 @@ def _best_spans(
             yield first + start, first + start + step, float(reach[start, step])
 
 
+def _shown(text: str, start: int, end: int) -> tuple[int, int]:
+    """Without white space at either end, and with the marks (accents, vowel signs) that go with the last letter: a
+    tokenizer may drop them, or count them as tokens of their own."""
+    start, end = _trimmed(text, start, end)
+    while start < end < len(text) and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return start, end
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0 else -math.inf
+
+
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """Without white space at either end."""
     piece = text[start:end]
@@ -215,15 +248,19 @@ class _Scorer(Scorer):
     def __init__(self, task: QuestionAnswering) -> None:
         self._task = task
         self._counters = {allowed: AnswerCounter() for allowed in (False, True)}
+        self._thresholds = Thresholds()
 
     def update(self, outputs: Sequence[Outputs], windows: Sequence[Example]) -> None:
         context = windows[0].source.pair
         true = [context[a:b] for a, b in windows[0].targets["answers"].tolist()]
         found, none = self._task.candidates(outputs, windows, AnswerOptions())
+        best = found[0] if found else replace(none, score=0.0)
+        difference = _log(none.score) - _log(best.score) if best.score > 0 else math.inf
         for allowed, counter in self._counters.items():
-            best = found[0] if found and not (allowed and none.score > found[0].score) else none
-            counter.update(true, best.text)
+            counter.update(true, none.text if allowed and none.score > best.score else best.text)
+        self._thresholds.update(true, best.text, difference)
 
     def compute(self) -> Report:
-        counter = self._counters[self._counters[True].without > 0]
-        return Report(task=self._task.name, metrics=counter.metrics(), rows=counter.rows)
+        several = self._counters[True].without > 0
+        metrics = self._counters[several].metrics() | (self._thresholds.metrics() if several else {})
+        return Report(task=self._task.name, metrics=metrics, rows=self._counters[several].rows)
