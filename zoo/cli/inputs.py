@@ -6,10 +6,12 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError
-from zoo.predictor import Predictor
+
+if TYPE_CHECKING:
+    from zoo.predictor import Predictor
 
 
 def read_inputs(given: Sequence[str], predictor: Predictor) -> Iterator[str]:
