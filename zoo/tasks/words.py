@@ -72,7 +72,7 @@ def own_words(source: TextSource) -> Array:
     begins = np.append(True, (words[1:] != words[:-1]) | alone[1:] | alone[:-1])
     # The bytes of one character have its place each.
     begins[1:] &= (words[1:] != words[:-1]) | (source.offsets[1:] != source.offsets[:-1]).any(axis=1)
-    return np.where(words >= 0, np.cumsum(begins) - 1, -1)
+    return np.where(words >= 0, np.cumsum(begins & (words >= 0)) - 1, -1)
 
 
 def first_tokens(windows: Sequence[Example], spans: Array) -> list[FirstTokens]:
