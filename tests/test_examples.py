@@ -54,6 +54,12 @@ def test_audio(tmp_path: Path, shared_data: Path) -> None:
     check(tmp_path / "audio", 1)
 
 
+def test_chinese(tmp_path: Path) -> None:
+    shown = run("chinese_text.py", tmp_path / "中文")
+    assert "体育" in shown
+    check(tmp_path / "中文", 1)
+
+
 def test_own_data_in_four_forms(tmp_path: Path) -> None:
     shown = run("own_data.py", tmp_path / "own")
     assert [line.split(":")[0] for line in shown.splitlines()] == ["class folder", "table", "CoNLL", "list"]
@@ -62,7 +68,7 @@ def test_own_data_in_four_forms(tmp_path: Path) -> None:
 def test_every_script_is_run_here_or_by_one_that_is() -> None:
     helpers = {"common.py", "torch_free.py", "main_job.py"}
     scripts = {path.name for path in EXAMPLES.glob("*.py")} - helpers
-    assert scripts == {"text_entities.py", "image_digits.py", "audio_digits.py", "own_data.py"}
+    assert scripts == {"text_entities.py", "image_digits.py", "audio_digits.py", "own_data.py", "chinese_text.py"}
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 
 from zoo.errors import ConfigError, MissingDependency
 from zoo.report import ClassScore, Confusion, Report
@@ -50,6 +51,8 @@ REPORTS = {
     "two": lambda: classified(2),
     "nine": lambda: classified(9, name="a label of some length {}"),
     "many": lambda: classified(300, name="n{:05d} a very long label, longer than any column could be"),
+    "wide": lambda: classified(4, name="标签文字很长很长很长很长很长很长很长很长 العربية हिन्दी 👍🏽 {}"),
+    "wide matrix": lambda: classified(3, name="标签{}"),
     "entities": entities,
     "speech": lambda: Report("automatic-speech-recognition", {"wer": 0.25, "cer": 0.1}, rows=4),
     "one row": lambda: Report("text-classification", {"accuracy": 1.0}, rows=1, skipped=("row 3: " + "x" * 200,) * 9),
@@ -66,7 +69,7 @@ def report(request: pytest.FixtureRequest) -> Report:
 def test_prints_within_80_columns(report: Report) -> None:
     lines = str(report).splitlines()
     assert lines[0].startswith(report.task)
-    assert max(map(len, lines)) <= 80
+    assert max(map(cell_len, lines)) <= 80
     assert all(line == line.rstrip() for line in lines)
 
 

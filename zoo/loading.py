@@ -16,6 +16,7 @@ from zoo.modalities.base import Encoder
 from zoo.modalities.text import byte_tokenizer
 from zoo.spec import ModelSpec, ProblemType, TabularInput, TextInput
 from zoo.tasks.classification import Classification
+from zoo.tasks.labels import composed
 from zoo.tasks.problems import REGRESSION, VALUE
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ def _fit_vocabulary(spec: ModelSpec, words: tokenizers.Tokenizer | None, state: 
 
 def _labels(spec: ModelSpec, task: str, given: Sequence[str] | None, *, default: str) -> tuple[str, ...] | None:
     if given is not None:
-        labels = tuple(str(label) for label in given)
+        labels = tuple(composed(str(label)) for label in given)
         if isinstance(given, str) or len(set(labels)) != len(labels) or not labels:
             raise ConfigError(f"labels is {given!r}; give a list of different names, in the order of the logits.")
         return labels

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo.errors import ConfigError, missing
+from zoo.report_fonts import lettering
 from zoo.report_text import fit, number
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ def _draw_confusion(axes: Axes, report: Report) -> None:
     axes.set_ylabel("label")
     size = len(counts)
     if size <= _NAMED:
-        names = [_plain(label) for label in report.confusion.labels]
         small = 9 if size <= 12 else 6
-        axes.set_xticks(range(size), names, rotation=90 if size > 4 else 0, fontsize=small)
-        axes.set_yticks(range(size), names, fontsize=small)
+        names, families = _names(axes, report.confusion.labels)
+        axes.set_xticks(range(size), names, rotation=90 if size > 4 else 0, fontsize=small, fontfamily=families)
+        axes.set_yticks(range(size), names, fontsize=small, fontfamily=families)
     if size <= 12:
         for (row, column), share in np.ndenumerate(shares):
             colour = "white" if share > 0.5 else "black"
@@ -152,15 +153,17 @@ def _draw_confusion(axes: Axes, report: Report) -> None:
 
 
 def _draw_scores(axes: Axes, scores: Sequence[ClassScore]) -> None:
-    shown = sorted((score for score in scores if score.support), key=lambda score: score.f1)
-    if len(shown) > _BARS:
-        shown = shown[:_BARS]
+    places = sorted((i for i, score in enumerate(scores) if score.support), key=lambda i: scores[i].f1)
+    names, families = _names(axes, [score.label for score in scores])
+    if len(places) > _BARS:
+        places = places[:_BARS]
         axes.set_title(f"the lowest {_BARS} of {len(scores)}", fontsize=9)
-    axes.barh([_plain(score.label) for score in shown], [score.f1 for score in shown], color=_COLOURS[0])
+    axes.barh(range(len(places)), [scores[i].f1 for i in places], color=_COLOURS[0])
+    small = 9 if len(places) <= 15 else 6
+    axes.set_yticks(range(len(places)), [names[i] for i in places], fontsize=small, fontfamily=families)
     axes.set_xlim(0, 1)
-    axes.set_ylim(*_few_bars(len(shown)))
+    axes.set_ylim(*_few_bars(len(places)))
     axes.set_xlabel("F1")
-    axes.tick_params(axis="y", labelsize=9 if len(shown) <= 15 else 6)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -179,9 +182,12 @@ def _few_bars(count: int) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def _plain(label: str) -> str:
-    """A short label that matplotlib does not take for a formula."""
-    return fit(label, 18).replace("$", r"\$")
+def _names(axes: Axes, labels: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """Short labels as they can be drawn, and the fonts for them."""
+    found = lettering([fit(label, 18) for label in labels])
+    if found.numbered:
+        axes.set_title("#n: the label of place n; no installed font has its letters", fontsize=8, loc="left")
+    return found.names, list(found.families)
 
 
 def _embedded(title: str, png: bytes) -> str:
@@ -195,7 +201,8 @@ def _section(title: str, body: str) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, foot: Sequence[Sequence[str]] = ()) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+        # dir: a label from right to left does not turn the line around.
+        return "<tr>" + "".join(f'<{tag} dir="auto">{escape.escape(cell)}</{tag}>' for cell in cells) + "</tr>"
 
     body = "\n".join(line(row, "td") for row in rows)
     end = "<tfoot>" + "\n".join(line(row, "td") for row in foot) + "</tfoot>" if foot else ""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from zoo import terminal
+from zoo.terminal import left, right
+
 if TYPE_CHECKING:
     from zoo.report import ClassScore, Confusion, Report
 
@@ -32,10 +35,9 @@ def text(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def fit(label: str, width: int) -> str:
-    """A label in one line of at most so many characters."""
-    flat = " ".join(label.split()) or repr(label)
-    return flat if len(flat) <= width else f"{flat[: width - 3]}..."
+def fit(label: str, cells: int) -> str:
+    """A label in one line of at most so many cells; one of white space alone as Python writes it."""
+    return terminal.fit(label if label.strip() else repr(label), cells)
 
 
 def number(value: float) -> str:
@@ -50,7 +52,7 @@ def _metrics(report: Report) -> str:
 def _scores(title: str, scores: Sequence[ClassScore], report: Report) -> str:
     shown = scores[:_CLASSES]
     averages = list(report.averages.values())
-    width = min(max(len(fit(score.label, _LABEL)) for score in [*shown, *averages]), _LABEL)
+    width = min(max(terminal.width(fit(score.label, _LABEL)) for score in [*shown, *averages]), _LABEL)
     width = max(width, len(title))
     lines = [f"  {title:<{width}}  precision    recall        f1   support", *(_line(score, width) for score in shown)]
     if len(scores) > len(shown):
@@ -64,13 +66,13 @@ def _areas(scores: Sequence[ClassScore]) -> str:
     shown = [score for score in scores[:_CLASSES] if score.auroc is not None]
     if not shown:
         return ""
-    width = max(5, *(len(fit(score.label, _SHORT)) for score in shown))
+    width = max(5, *(terminal.width(fit(score.label, _SHORT)) for score in shown))
     lines = [f"  {'label':<{width}}  sensitivity  specificity     auroc  average precision"]
     for score in shown:
         figures = (score.recall, score.specificity, score.auroc, score.average_precision)
         texts = [f"{value:.4f}" if value is not None else "-" for value in figures]
         line = "".join(f"{text:>{column}}" for text, column in zip(texts, (13, 13, 10, 19), strict=True))
-        lines.append(f"  {fit(score.label, width):<{width}}{line}")
+        lines.append(f"  {left(fit(score.label, width), width)}{line}")
     return "\n".join(lines)
 
 
@@ -79,14 +81,14 @@ def _overlaps(scores: Sequence[ClassScore]) -> str:
     shown = [(score.label, score.iou) for score in scores[:_CLASSES] if score.iou is not None]
     if not shown:
         return ""
-    width = max(5, *(len(fit(label, _LABEL)) for label, _ in shown))
-    lines = (f"  {fit(label, width):<{width}}  {value:>9.4f}" for label, value in shown)
+    width = max(5, *(terminal.width(fit(label, _LABEL)) for label, _ in shown))
+    lines = (f"  {left(fit(label, width), width)}  {value:>9.4f}" for label, value in shown)
     return "\n".join([f"  {'label':<{width}}        IoU", *lines])
 
 
 def _line(score: ClassScore, width: int) -> str:
     figures = f"{score.precision:>9.4f} {score.recall:>9.4f} {score.f1:>9.4f} {score.support:>9,}"
-    return f"  {fit(score.label, width):<{width}}  {figures}"
+    return f"  {left(fit(score.label, width), width)}  {figures}"
 
 
 def _confusion(confusion: Confusion) -> str:
@@ -102,20 +104,20 @@ def _confusion(confusion: Confusion) -> str:
 def _column(confusion: Confusion) -> int:
     """The width that no label and no count of a confusion passes."""
     counts = (len(f"{cell:,}") for row in confusion.matrix for cell in row)
-    return max([5, *map(len, confusion.labels), *counts])
+    return max([5, *map(terminal.width, confusion.labels), *counts])
 
 
 def _matrix(confusion: Confusion) -> str:
     corner, column = "label \\ answer", _column(confusion)
-    left = min(max(map(len, (corner, *confusion.labels))), _LABEL)
-    lines = [_cells(corner, left, confusion.labels, column)]
+    first = min(max(map(terminal.width, (corner, *confusion.labels))), _LABEL)
+    lines = [_cells(corner, first, confusion.labels, column)]
     for label, row in zip(confusion.labels, confusion.matrix, strict=True):
-        lines.append(_cells(label, left, (f"{cell:,}" for cell in row), column))
+        lines.append(_cells(label, first, (f"{cell:,}" for cell in row), column))
     return "\n".join(lines)
 
 
-def _cells(label: str, left: int, cells: Iterable[str], column: int) -> str:
-    return f"  {fit(label, left):<{left}}" + "".join(f" {fit(cell, column):>{column}}" for cell in cells)
+def _cells(label: str, first: int, cells: Iterable[str], column: int) -> str:
+    return f"  {left(fit(label, first), first)}" + "".join(f" {right(fit(cell, column), column)}" for cell in cells)
 
 
 def _skipped(skipped: Sequence[str]) -> str:

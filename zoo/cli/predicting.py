@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo import terminal
 from zoo.cli.inputs import as_raw, question_inputs, read_inputs
 from zoo.cli.loading import (
     PRETRAINED,
@@ -22,7 +23,7 @@ from zoo.cli.loading import (
     Weights,
     load_predictor,
 )
-from zoo.cli.shared import emit, note, number_or, readable, shorten
+from zoo.cli.shared import emit, note, number_or, readable
 from zoo.errors import ConfigError
 from zoo.results import (
     Answer,
@@ -229,7 +230,7 @@ def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
         if as_json:
             emit({"input": text, "error" if isinstance(result, RowError) else "result": result}, indent=None)
         else:
-            typer.echo("\n".join([shorten(text, 80), *(f"  {line}" for line in _lines(result))]))
+            typer.echo("\n".join([terminal.fit(text, 80), *(f"  {line}" for line in _lines(result))]))
     if failed:
         note(f"zoo: {failed} input{'s' * (failed != 1)} could not be used; the reasons stand in the results' places.")
         raise typer.Exit(1)

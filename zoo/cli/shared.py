@@ -121,9 +121,3 @@ def number_or(text: str, words: Sequence[str], option: str) -> Any:
         return int(text)
     except ValueError:
         raise ConfigError(f"{option} is {text!r}; give a whole number or: {', '.join(words)}.") from None
-
-
-def shorten(text: str, width: int) -> str:
-    """One line of at most `width` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= width else f"{line[: width - 3]}..."

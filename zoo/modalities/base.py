@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -100,6 +101,17 @@ def window_starts(total: int, size: int, overlap: float) -> list[int]:
     return [index * step for index in range(math.ceil((total - size) / step) + 1)]
 
 
+def respelled(path: str) -> str:
+    """The path in the form of Unicode in which there is a file; as it came where there is none.
+
+    A table and a disk may write one name in two ways, as after a copy from a Mac.
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(form)), path)
+
+
 def local_file(path: str | os.PathLike[str], what: str) -> Path:
     """The file at a path. what: "an image", for messages.
 
@@ -114,7 +126,7 @@ def local_file(path: str | os.PathLike[str], what: str) -> Path:
             f"Download it first, and give {what} as a path or as bytes."
         )
     try:
-        found = Path(text).expanduser()
+        found = Path(respelled(os.path.expanduser(text)))
         if found.is_file():
             return found
         what_is_there = "a folder" if found.is_dir() else "no file" if not found.exists() else "not a regular file"

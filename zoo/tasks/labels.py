@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ _SHOWN = 20
 def label_text(value: Any) -> str:
     """A label of any plain kind as text: 1, 1.0, np.int64(1), a tensor holding 1 and "1" are all "1".
 
+    Of the ways to write one text in Unicode it is the composed one (NFC), whatever system wrote it.
+
     Raises DataError for a missing value (None, NaN, empty text) and for what can't name a class.
     """
     plain = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
@@ -25,7 +28,7 @@ def label_text(value: Any) -> str:
     if isinstance(plain, str):
         if not plain.strip():
             raise DataError("The label is missing (an empty text).")
-        return str(plain)
+        return composed(plain)
     if isinstance(plain, (bool, np.bool_)):
         return str(bool(plain))
     if isinstance(plain, numbers.Integral):
@@ -35,11 +38,20 @@ def label_text(value: Any) -> str:
     raise DataError(f"A label is a text or a whole number, not {type(value).__name__}: {_short(value)}.")
 
 
+def composed(text: str) -> str:
+    """The text in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", text)
+
+
 def index_of(value: Any, index: Mapping[str, int]) -> int:
     """The place of a label among the model's. Raises DataError that names it and the known ones."""
     label = label_text(value)
     if label in index:
         return index[label]
+    # A model from elsewhere may have its labels written in another way.
+    for name, place in index.items():
+        if composed(name) == label:
+            return place
     known = ", ".join(list(index)[:_SHOWN]) + (", ..." if len(index) > _SHOWN else "")
     hint = suggest(label, index)
     if not hint and label.isdecimal() and not any(name.isdecimal() for name in index):

@@ -9,6 +9,7 @@ import numpy as np
 from zoo.errors import ConfigError, suggest
 from zoo.modalities.base import Array
 from zoo.tasks.base import LossOptions, Task
+from zoo.tasks.labels import composed
 from zoo.training.config import TrainConfig
 from zoo.training.encoding import Items
 
@@ -38,7 +39,8 @@ def classes_of(task: Task, items: Items) -> Array:
 def named(task: Task, given: Mapping[str, float]) -> Array:
     """float32 `[C]`: the given weights, 1 for labels that are not named."""
     weights = np.ones(len(task.labels), dtype=np.float32)
-    for label, weight in given.items():
+    for name, weight in given.items():
+        label = name if name in task.index else composed(name)
         if label not in task.index:
             raise ConfigError(
                 f"class_weights names {label!r}, which is no label of this model.{suggest(label, task.labels)} "

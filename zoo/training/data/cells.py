@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from zoo.errors import DataError
+from zoo.modalities.base import respelled
 from zoo.tasks.boxes import Objects, objects_of
 from zoo.tasks.labels import label_text
 from zoo.tasks.masks import Mask
@@ -199,7 +200,7 @@ class Cell:
             name = name.strip()
         if "://" in name:
             raise DataError(f"{name!r} is an address, and nothing is ever fetched: download it and give the file")
-        return os.path.join(self.folder, name) if self.folder else name
+        return respelled(os.path.join(self.folder, name) if self.folder else name)
 
 
 @final

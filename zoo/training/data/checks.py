@@ -66,7 +66,7 @@ def labels_of(rows: Rows) -> Iterator[tuple[int, str]]:
         try:
             values = target.labels if isinstance(target, Objects) else target
             for value in values if isinstance(values, (list, tuple)) else (values,):
-                yield index, value if type(value) is str and value.strip() else label_text(value)
+                yield index, label_text(value)
         except DataError as error:
             raise DataError(f"{rows.where(index)}: {error}", row=index) from error
 

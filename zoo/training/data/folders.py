@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from zoo.errors import DataError
+from zoo.tasks.labels import composed
 from zoo.training.data.cells import Cell, display
 from zoo.training.data.choose import Request, by_roles
 from zoo.training.data.pictures import IMAGES
@@ -115,7 +115,7 @@ def label_of(name: str) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")  # a name from before UTF-8; a label must be text to be saved
-    return unicodedata.normalize("NFC", text)
+    return composed(text)
 
 
 def _kind(folder: str, found: _Found) -> str:
