@@ -20,13 +20,13 @@ def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, mo
     model = tiny_model("gpt2")
     real = exporting._flat
 
-    def forgetful(module: Any, names: list[str]) -> Any:
+    def forgetful(module: Any, names: list[str], method: str) -> Any:
         import torch
 
         class Forgetful(torch.nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.inner = real(module, names)
+                self.inner = real(module, names, method)
 
             def forward(self, *tensors: torch.Tensor) -> Any:
                 # The mask stays an input of the graph, but all its values are made one.

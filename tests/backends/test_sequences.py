@@ -76,31 +76,38 @@ def test_the_halves_are_upstream_s_forward_and_padding_changes_nothing(kind: str
         for row, length in enumerate(LENGTHS):
             alone = {name: tensor[row : row + 1, :length] for name, tensor in inputs.items()}
             expected = module.net(**alone, decoder_input_ids=tokens[row : row + 1], use_cache=False).logits
-            torch.testing.assert_close(together[row : row + 1], expected, rtol=1e-5, atol=1e-4)
+            scale = float(expected.abs().max())
+            torch.testing.assert_close(together[row : row + 1], expected, rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tokens_are_those_of_generate_in_a_padded_batch_and_alone(kind: str) -> None:
-    for seed in range(2):
-        module = make(kind, seed)
-        config = module.net.config
-        inputs = batch(config.pad_token_id)
-        eos, start = config.eos_token_id, config.decoder_start_token_id
-        module.net.generation_config = transformers.GenerationConfig(
-            decoder_start_token_id=start, eos_token_id=eos, pad_token_id=config.pad_token_id
-        )
-        for given in OPTIONS:
-            options: dict[str, Any] = {"max_new_tokens": 12, **given}
-            theirs = module.net.generate(**inputs, return_dict_in_generate=True, output_scores=True, **options)
-            ours = run(module, inputs, options, eos, start)
-            for row, length in enumerate(LENGTHS):
-                expected = theirs.sequences[row, 1:].tolist()
-                expected = expected[: expected.index(eos)] if eos in expected else expected[:12]
-                assert list(ours[row].tokens) == expected, (kind, seed, given)
-                alone = {name: tensor[row : row + 1, :length] for name, tensor in inputs.items()}
-                assert run(module, alone, options, eos, start)[0].tokens == ours[row].tokens, (kind, seed, given)
-                if "num_beams" in given:
-                    assert ours[row].score == pytest.approx(theirs.sequences_scores[row].item(), rel=1e-4, abs=1e-4)
+# Every option by one family, and two searches by each of the others.
+CASES = [("bart", given) for given in OPTIONS] + [
+    (kind, OPTIONS[index % len(OPTIONS)]) for i, kind in enumerate(KINDS) if kind != "bart" for index in (i, i + 3)
+]
+
+
+@pytest.mark.parametrize(("kind", "given"), CASES)
+def test_tokens_are_those_of_generate_in_a_padded_batch_and_alone(kind: str, given: dict[str, Any]) -> None:
+    module = make(kind, 0)
+    config = module.net.config
+    inputs = batch(config.pad_token_id)
+    eos, start = config.eos_token_id, config.decoder_start_token_id
+    module.net.generation_config = transformers.GenerationConfig(
+        decoder_start_token_id=start, eos_token_id=eos, pad_token_id=config.pad_token_id
+    )
+    options: dict[str, Any] = {"max_new_tokens": 12, **given}
+    theirs = module.net.generate(**inputs, return_dict_in_generate=True, output_scores=True, **options)
+    ours = run(module, inputs, options, eos, start)
+    for row in range(len(LENGTHS)):
+        expected = theirs.sequences[row, 1:].tolist()
+        expected = expected[: expected.index(eos)] if eos in expected else expected[:12]
+        assert list(ours[row].tokens) == expected
+        if "num_beams" in given:
+            assert ours[row].score == pytest.approx(theirs.sequences_scores[row].item(), rel=1e-4, abs=1e-4)
+    # The shortest one, which has the most padding beside the others.
+    row = LENGTHS.index(min(LENGTHS))
+    alone = {name: tensor[row : row + 1, : LENGTHS[row]] for name, tensor in inputs.items()}
+    assert run(module, alone, options, eos, start)[0].tokens == ours[row].tokens
 
 
 def run(module: Seq2SeqModule, inputs: Any, options: dict[str, Any], eos: int, start: int) -> list[Made]:
