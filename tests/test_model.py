@@ -167,13 +167,13 @@ def test_it_learns(tmp_path: Path) -> None:
 
 
 def test_finetuning_defaults_of_the_spec_give_way_to_options() -> None:
-    from zoo.model import _config
+    from zoo.learning import choose
     from zoo.training.config import TrainConfig
 
-    assert _config(None, {"epochs": 7, "learning_rate": 1e-5}, {"learning_rate": 2e-5}).epochs == 7
-    assert _config(None, {"epochs": 7, "learning_rate": 1e-5}, {"learning_rate": 2e-5}).learning_rate == 2e-5
+    assert choose(None, {"epochs": 7, "learning_rate": 1e-5}, {"learning_rate": 2e-5}).epochs == 7
+    assert choose(None, {"epochs": 7, "learning_rate": 1e-5}, {"learning_rate": 2e-5}).learning_rate == 2e-5
     with pytest.raises(ConfigError, match="not both"):
-        _config(TrainConfig(), {}, {"epochs": 1})
+        choose(TrainConfig(), {}, {"epochs": 1})
 
 
 def test_data_that_cannot_train_is_refused_before_training(tmp_path: Path) -> None:

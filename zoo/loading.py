@@ -96,7 +96,7 @@ def assemble(
     encoder = make_encoder(spec, tokenizer=words)
     module = build(spec, chosen, state, seed)
     if found.adapter is not None and found.folder is not None and weights == PRETRAINED:
-        module = _with_adapter(module, found.adapter, found.folder)
+        module = with_adapter(module, found.adapter, backends.read_state(found.folder / bundle.ADAPTER))
     return Parts(spec, chosen, encoder, module, found.history, meant=task is not None or found.saved)
 
 
@@ -206,10 +206,14 @@ def _folder(path: Path) -> _Found:
     return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.adapter, card.history, saved=True)
 
 
-def _with_adapter(module: ZooModule, adapter: bundle.Adapter, folder: Path) -> ZooModule:
+def with_adapter(module: ZooModule, adapter: Any, state: Mapping[str, torch.Tensor]) -> ZooModule:
+    """The module with what a method inserted elsewhere, and the head's tensors unless this one's is another.
+
+    adapter: a `bundle.Adapter` or a `methods.Plan`: both name the method and its options. state: the tensors.
+    Raises AdapterError when they do not fit.
+    """
     from zoo.training import methods
 
-    state = backends.read_state(folder / bundle.ADAPTER)
     if module.fresh_head:
         # Another head than the one that was saved: its tensors answer other questions.
         state = {key: tensor for key, tensor in state.items() if not module.in_head(key)}

@@ -10,16 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from zoo import __version__, backends, bundle, hub, loading
+from zoo import __version__, adapters, backends, bundle, hub, learning, loading
 from zoo import tasks as zoo_tasks
-from zoo.errors import AdapterError, BundleError, ConfigError, DeviceError, missing
+from zoo.errors import ConfigError, DeviceError, missing
 from zoo.inference import Batch, BatchSize, Forward, OnError
 from zoo.loading import PRETRAINED, Parts, Source
-from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
-from zoo.tasks.problems import VALUE
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 from zoo.training.config import TrainConfig
 
@@ -30,8 +28,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
     from zoo.report import Report
     from zoo.runtime import BundleModel
-    from zoo.spec import ModelSpec, Pooling, ProblemType
-    from zoo.training.data import Rows
+    from zoo.spec import Pooling, ProblemType
     from zoo.training.search import Study
 
 
@@ -41,6 +38,7 @@ class Model(Predictor):
 
     module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own).
     history: one record an epoch of the last finetune().
+    meant: whether the task was asked for, or saved with the model, so that data can't choose another.
     """
 
     def __init__(self, parts: Parts, *, device: str | None = None) -> None:
@@ -49,7 +47,7 @@ class Model(Predictor):
         self.task = zoo_tasks.make(parts.task, parts.spec, labels_for(parts.task, parts.spec))
         self.module: ZooModule = parts.module
         self.history: tuple[dict[str, Any], ...] = parts.history
-        self._meant = parts.meant
+        self.meant = parts.meant
         self.to(device)
 
     @property
@@ -78,7 +76,7 @@ class Model(Predictor):
     def _sequence_stepper(self) -> SequenceStepper:
         return backends.sequence_stepper(self.module)
 
-    def _writer(self, wanted: bool, generation: Mapping[str, Any] | None) -> Forward | None:
+    def writer(self, wanted: bool, generation: Mapping[str, Any] | None) -> Forward | None:
         """What generates texts to measure; None for a task that writes none, or where only the loss is wanted."""
         if not issubclass(self.task.options, SequenceOptions):
             if generation:
@@ -111,9 +109,10 @@ class Model(Predictor):
             are several labels, and numbers of which one is not whole are values.
         config, options: a whole `zoo.TrainConfig`, or its fields one by one.
         """
-        chosen = _config(config, self.spec.finetune, options)
-        train_rows, val_rows = self._rows(train, val, chosen, task=task, columns=columns, problem_type=problem_type)
-        return self._learn(train_rows, val_rows, chosen, labels=labels)
+        chosen = learning.choose(config, self.spec.finetune, options)
+        rows = learning.read(self, train, val, chosen, task=task, columns=columns, problem_type=problem_type)
+        learning.learn(self, *rows, chosen, labels=labels)
+        return self
 
     def search(
         self,
@@ -154,7 +153,7 @@ class Model(Predictor):
         fixed = {**{k: v for k, v in self.spec.finetune.items() if k not in space}, **options}
         parsed = searching.parse_space(space, options)
         config = TrainConfig.parse(fixed)
-        rows, val_rows = self._rows(train, val, config, task=task, columns=columns, problem_type=problem_type)
+        rows, val_rows = learning.read(self, train, val, config, task=task, columns=columns, problem_type=problem_type)
         plan = searching.make_plan(
             parsed, fixed, rows, val_rows, self.spec.name,
             trials=trials, metric=metric, prune=prune, timeout=timeout, folder=folder,
@@ -162,7 +161,7 @@ class Model(Predictor):
 
         def attempt(given: Mapping[str, Any], on_epoch: Callable[[dict[str, Any]], None]) -> None:
             settings = TrainConfig.parse({**given, "progress": False, "lint": False})
-            self._copy()._learn(rows, val_rows, settings, labels=labels, on_epoch=on_epoch)
+            learning.learn(self._copy(), rows, val_rows, settings, labels=labels, on_epoch=on_epoch)
 
         return searching.search(attempt, plan, cluster=cluster, gpu=self.accelerated)
 
@@ -199,7 +198,7 @@ class Model(Predictor):
             device=str(self.device),
             on_error=on_error,
             history=self.history,
-            writer=self._writer(predict_with_generate, generation),
+            writer=self.writer(predict_with_generate, generation),
         )
         # Rows that were left out when reading were the user's too.
         return replace(report, skipped=(*rows.skipped, *report.skipped))
@@ -214,11 +213,8 @@ class Model(Predictor):
 
         module = methods.merged(self.module)
         with bundle.writing(folder) as temporary:
-            _write_tensors(temporary / bundle.WEIGHTS, methods.plain_state(module))
-            adapter = None
-            if module.adapted is not None:
-                _write_tensors(temporary / bundle.ADAPTER, methods.tensors(module))
-                adapter = _adapter(module)
+            backends.write_state(temporary / bundle.WEIGHTS, methods.plain_state(module))
+            adapter = adapters.write_tensors(module, temporary) if module.adapted is not None else None
             self.encoder.save(temporary)
             bundle.write_card(temporary, self._card().model_copy(update={"adapter": adapter}))
         return Path(folder)
@@ -229,48 +225,15 @@ class Model(Predictor):
         `zoo.load(base).load_adapter(folder)` gives this model again.
         Raises ConfigError for a model that was not fine-tuned in such a way.
         """
-        from zoo.training import methods
-
-        if self.module.adapted is None:
-            raise ConfigError(
-                f'{self.spec.name} holds no adapter: fine-tune it with method="lora" or its kin, or use save().'
-            )
-        with bundle.writing(folder) as temporary:
-            _write_tensors(temporary / bundle.ADAPTER, methods.tensors(self.module))
-            card = self._card().model_copy(update={"kind": "adapter", "adapter": _adapter(self.module)})
-            bundle.write_card(temporary, card)
-        return Path(folder)
+        return adapters.save(self.module, self._card(), folder)
 
     def load_adapter(self, folder: str | Path) -> Model:
         """Put on what `save_adapter` wrote, with its task, labels and head. Returns the model itself.
 
         Raises AdapterError when it was trained on another body than this model's, BundleError when it is damaged.
         """
-        from zoo.training import methods
-
-        path = Path(folder)
-        card = bundle.read_card(path)
-        if card.kind != "adapter" or card.adapter is None:
-            raise BundleError(f"{path} holds a {card.kind}, not an adapter that save_adapter() wrote.")
-        bundle.verify(path)
-        if self.module.adapted is not None:
-            raise ConfigError(f"{self.spec.name} holds an adapter already. merge() it first, or load the base again.")
-        found = methods.body_digest(self.module)
-        if found != card.adapter.base_sha256:
-            raise AdapterError(
-                f"{path} was trained on {_named(card.spec)}, whose body has the sha256 "
-                f"{card.adapter.base_sha256[:16]}; this is {_named(self.spec)}, with {found[:16]}"
-                ". Load the model that it was trained on."
-            )
-        labels = card.spec.labels if isinstance(card.spec.labels, tuple) else ()
-        device, state = str(self.device), backends.read_state(path / bundle.ADAPTER)
-        spec = self.spec.evolve(labels=labels or None)
-        module = loading.build(spec, card.task, methods.plain_state(self.module), 0)
-        plan = methods.Plan(card.adapter.method, card.adapter.options)
-        self.module = methods.restored(module, plan, state)
-        self.spec, self.task = spec, zoo_tasks.make(card.task, spec, labels)
-        self.history, self._meant = card.history, True
-        return self.to(device)
+        adapters.put_on(self, folder)
+        return self
 
     def merge(self) -> Model:
         """Put what a parameter-efficient method learned into the weights, for good. Returns the model itself.
@@ -311,111 +274,26 @@ class Model(Predictor):
         reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
         return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
 
-    def _rows(
-        self,
-        train: Any,
-        val: Any,
-        chosen: TrainConfig,
-        *,
-        task: str | None,
-        columns: Mapping[str, str] | None,
-        problem_type: ProblemType | None,
-    ) -> tuple[Rows, Rows | None]:
-        from zoo.training import data
-
-        given = zoo_tasks.canonical(task, self.spec.modality) if task is not None else self._given_task()
-        problem = problem_type or (self.spec.problem_type if given in (None, self.task.name) else None)
-        dataset = data.read(train, tasks=self._trainable(), task=given, columns=columns, on_error=chosen.on_error,
-                            problem_type=problem)  # fmt: skip
-        return data.hold_out(dataset, val, seed=chosen.seed, columns=columns, on_error=chosen.on_error)
-
-    def _learn(
-        self,
-        train: Rows,
-        val: Rows | None,
-        chosen: TrainConfig,
-        *,
-        labels: Sequence[str] | None,
-        on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Model:
-        from zoo import training
-        from zoo.training import data
-
-        problem = data.problem_of(train)
-        if problem == "regression" and chosen.label_smoothing == self.spec.finetune.get("label_smoothing"):
-            # A model's own default for labels says nothing about numbers.
-            chosen = chosen.model_copy(update={"label_smoothing": 0.0})
-        found = tuple(labels) if labels is not None else self._labels_for(train.task, train)
-        data.check(train.task, train, val, found)
-        spec = loading.learned(self.spec, train.task, train, chosen)
-        if spec is not self.spec:
-            self.spec, self.encoder = spec, make_encoder(spec)
-            self._rebuild(train.task, found, chosen.seed, problem, afresh=True)
-        self._rebuild(train.task, found, chosen.seed, problem)
-        if chosen.lint:
-            training.lint_before(self.task, self.encoder, train, val, chosen)
-        writer = self._writer(chosen.predict_with_generate, None)
-        self.history = tuple(
-            training.train(self.module, self.task, self.encoder, train, val, chosen, on_epoch=on_epoch, writer=writer)
-        )
-        self.module.eval()
-        self._meant = True
-        return self
-
     def _copy(self) -> Model:
         """Another model with the same weights."""
-        parts = Parts(self.spec, self.task.name, self.encoder, copy.deepcopy(self.module), self.history, self._meant)
+        parts = Parts(self.spec, self.task.name, self.encoder, copy.deepcopy(self.module), self.history, self.meant)
         return Model(parts, device=str(self.device))
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} labels" if self.labels else ""
         return f"<Model {self.spec.name!r}: {self.task.name}{head}, on {self.device}>"
 
-    def _trainable(self) -> tuple[str, ...]:
-        return tuple(name for name in self.spec.tasks if name != "feature-extraction")
-
-    def _given_task(self) -> str | None:
+    @property
+    def meant_task(self) -> str | None:
         """The task that was asked for; None lets the data choose, as for a bare encoder, which has no targets."""
-        return self.task.name if self._meant and self.task.name != "feature-extraction" else None
+        return self.task.name if self.meant and self.task.name != "feature-extraction" else None
 
-    def _labels_for(self, task: str, rows: Any) -> tuple[str, ...]:
-        kind = zoo_tasks.get(task)
-        if not kind.needs_labels:
-            return ()
-        # A speech model keeps the vocabulary its weights were trained with; other heads answer the data's classes.
-        if task == "automatic-speech-recognition" and self.task.name == task and self.labels:
-            return self.labels
-        if rows.target_role == "value":
-            return (VALUE,)
-        found = kind.labels_of(rows.targets())
-        return self.labels if set(found) <= set(self.labels) and self.task.name == task else found
-
-    def _rebuild(
-        self, task: str, labels: tuple[str, ...], seed: int, problem: ProblemType | None, *, afresh: bool = False
-    ) -> None:
-        """problem: of a classification; None for the other tasks."""
-        from zoo.training import methods
-
-        loading.choose_task(self.spec, task)
-        spec = self.spec.evolve(labels=labels or None, problem_type=problem)
-        if not afresh and task == self.task.name and labels == self.labels and self._has_head():
-            # The same head, and what its logits mean is written down.
-            self.spec = spec if labels else self.spec.evolve(problem_type=problem)
-            self.task = zoo_tasks.make(task, self.spec, labels)
-            return
-        device = self.device
-        # What an earlier run put into the body is merged: the new head belongs to another question.
-        state = None if afresh else methods.plain_state(methods.merged(self.module))
-        self.module = loading.build(spec, task, state, seed)
-        self.spec = spec
-        self.task = zoo_tasks.make(task, spec, labels)
-        self.to(str(device))
-
-    def _has_head(self) -> bool:
+    @property
+    def has_head(self) -> bool:
         return bool(self.labels) or not self.task.needs_labels
 
     def _needs_head(self, verb: str) -> None:
-        if not self._has_head():
+        if not self.has_head:
             raise ConfigError(
                 f"{self.spec.name} has no labels for {self.task.name} yet, so it can't {verb}. "
                 "Fine-tune it first, or give load() the labels."
@@ -478,14 +356,6 @@ def load(
     return Model(parts, device=device)
 
 
-def _config(config: TrainConfig | None, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> TrainConfig:
-    if config is None:
-        return TrainConfig.parse({**defaults, **options})
-    if options:
-        raise ConfigError(f"Give config= or single options, not both: {', '.join(options)} came beside config=.")
-    return config
-
-
 def _device(name: str | None) -> torch.device:
     import torch
 
@@ -497,41 +367,6 @@ def _device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"device={name!r} can't be used ({error}). `zoo doctor` looks for the reason.") from error
     return device
-
-
-def _write_tensors(path: Path, state: Mapping[str, torch.Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    unique = {name: tensor.detach().cpu().contiguous() for name, tensor in _unique(state).items()}
-    save_file(unique, path, metadata={"format": "pt"})
-
-
-def _adapter(module: ZooModule) -> bundle.Adapter:
-    from zoo.training import methods
-
-    plan = module.adapted.plan
-    return bundle.Adapter(
-        method=plan.method,
-        options=dict(plan.options),
-        base_sha256=methods.body_digest(module),
-        parameters=sum(tensor.numel() for tensor in methods.tensors(module).values()),
-    )
-
-
-def _named(spec: ModelSpec) -> str:
-    return f"{spec.name} ({spec.weights.repo} at {spec.weights.revision})" if spec.weights else spec.name
-
-
-def _unique(given: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state without second names of one tensor: safetensors refuses shared memory, loading ties them again."""
-    seen: set[int] = set()
-    state: dict[str, torch.Tensor] = {}
-    for name, tensor in given.items():
-        if tensor.numel() and tensor.data_ptr() in seen:
-            continue
-        seen.add(tensor.data_ptr())
-        state[name] = tensor
-    return state
 
 
 # help() and editors show the real options, which stand once, as the fields of TrainConfig.

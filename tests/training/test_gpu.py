@@ -67,9 +67,9 @@ def test_a_nan_is_named_with_its_own_step(monkeypatch: pytest.MonkeyPatch, tmp_p
     """Found some steps later, and nothing was saved in between."""
     original, seen = Stepper._forward_backward, []
 
-    def forward_backward(self: Stepper, batch: Any, scale: Any) -> torch.Tensor:
+    def forward_backward(self: Stepper, batch: Any, scale: Any, *, last: bool) -> torch.Tensor:
         seen.append(batch.rows)
-        return original(self, batch, scale) * (float("nan") if len(seen) == 5 else 1.0)
+        return original(self, batch, scale, last=last) * (float("nan") if len(seen) == 5 else 1.0)
 
     monkeypatch.setattr(Stepper, "_forward_backward", forward_backward)
     with pytest.raises(TrainingError, match=r"loss is nan in epoch 1, step 5,") as raised:

@@ -118,6 +118,11 @@ def read_state(path: str | Path, *, sha256: str | None = None) -> dict[str, Tens
     return state
 
 
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors by name to a `.safetensors` file; of several names of one tensor the first."""
+    _weights().write_state(path, state)
+
+
 def tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Tokenizer:
     """The tokenizer of a text model, from a folder or from the spec's repository on the hub.
 

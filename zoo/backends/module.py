@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError
 from zoo.spec import ImageInput, ModelSpec
 
+# What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
+OPTIONAL = frozenset({"pooler", "masked_spec_embed"})
 POOLINGS = ("mean", "cls", "max", "last", "xvector")
 
 
@@ -66,6 +68,10 @@ class ZooModule(nn.Module, ABC):
     def in_head(self, name: str) -> bool:
         """Whether a key of `net.state_dict()` belongs to the head."""
         return any(name == prefix or name.startswith(f"{prefix}.") for prefix in self.head)
+
+    def is_optional(self, name: str) -> bool:
+        """Whether a key of the body may be absent from a checkpoint, and then stands at random."""
+        return not self.in_head(name) and not OPTIONAL.isdisjoint(name.split("."))
 
     def set_head_only(self, on: bool) -> None:
         """Freeze everything but the head (also its dropout and batch statistics), or free it again.

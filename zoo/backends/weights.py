@@ -51,6 +51,20 @@ def read_state(path: str | Path, *, sha256: str | None = None) -> State:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Tensors to a `.safetensors` file, each once: it refuses shared memory, and loading ties second names again."""
+    from safetensors.torch import save_file
+
+    seen: set[int] = set()
+    unique: State = {}
+    for name, tensor in state.items():
+        if tensor.numel() and tensor.data_ptr() in seen:
+            continue
+        seen.add(tensor.data_ptr())
+        unique[name] = tensor.detach().cpu().contiguous()
+    save_file(unique, path, metadata={"format": "pt"})
+
+
 def check_sha256(path: Path, expected: str | None) -> None:
     """Raises WeightsUnavailable when the file's bytes are not the expected ones. None expects nothing."""
     if expected is None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.models.auto import modeling_auto
 
-from zoo.backends.module import ZooModule
+from zoo.backends.module import OPTIONAL, ZooModule
 from zoo.backends.transformers.config import classes, make_config, quiet
 from zoo.backends.transformers.parts import head_of
 from zoo.backends.weights import check_fit
@@ -32,8 +32,6 @@ _MODULES = {
     "translation": "seq2seq:Seq2SeqModule",
     "object-detection": "detection:DetectionModule",
 }
-# What a body may lack: many published checkpoints do, and it is unused or learned again in fine-tuning.
-_OPTIONAL = ("pooler", "masked_spec_embed")
 
 
 def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
@@ -82,7 +80,7 @@ def _load(model: Any, config: Any, state: Mapping[str, Tensor], spec: ModelSpec)
     mismatched = {key: (came, wanted) for key, came, wanted in report["mismatched_keys"]}
     differing = {key: shapes for key, shapes in mismatched.items() if not _within(key, head)}
     absent = [key for key in report["missing_keys"] if not _within(key, head)]
-    missing = [key for key in absent if not set(_OPTIONAL) & set(key.split("."))]
+    missing = [key for key in absent if OPTIONAL.isdisjoint(key.split("."))]
     extra = [key for key in report["unexpected_keys"] if _beyond(key, net)]
     check_fit(f"{spec.name} ({spec.architecture})", missing=missing, differing=differing, extra=extra)
     fresh = any(_within(key, (*head, f"{net.base_model_prefix}.pooler")) for key in report["missing_keys"])

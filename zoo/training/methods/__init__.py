@@ -127,7 +127,9 @@ def plain_state(module: Any) -> dict[str, Tensor]:
 
 
 def tensors(module: Any) -> dict[str, Tensor]:
-    """What was trained: the inserted tensors and the head's, by their names in the network."""
+    """What was trained: the inserted tensors and the head's, by their names in the network; and optional parts of the
+    body, which another process may have drawn at random.
+    """
     adapted: Adapted = module.adapted
     state: dict[str, Tensor] = module.net.state_dict()
     # A head that is tied to the embeddings is the body's, and frozen with it.
@@ -135,7 +137,7 @@ def tensors(module: Any) -> dict[str, Tensor]:
     return {
         key: tensor
         for key, tensor in state.items()
-        if adapted.is_adapter(key) or (module.in_head(key) and tensor.data_ptr() not in body)
+        if adapted.is_adapter(key) or module.is_optional(key) or (module.in_head(key) and tensor.data_ptr() not in body)
     }
 
 
@@ -165,7 +167,7 @@ def body_digest(module: Any) -> str:
     """A hash of the frozen body's tensors and their names: what an adapter was trained on."""
     found = hashlib.sha256()
     for key, tensor in sorted(plain_state(module).items()):
-        if not module.in_head(key) and tensor.numel():
+        if not module.in_head(key) and not module.is_optional(key) and tensor.numel():
             array = tensor.detach().cpu().contiguous()
             found.update(json.dumps([key, str(array.dtype), list(array.shape)]).encode())
             found.update(array.view(-1).view(torch.uint8).numpy().data)
