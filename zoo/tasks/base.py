@@ -25,10 +25,12 @@ IGNORE = -100  # torch's own default for positions that count for nothing
 
 @dataclass(frozen=True, slots=True)
 class LossOptions:
-    """label_smoothing in [0, 1); class_weights: float32 [C] in the order of the labels, or None."""
+    """label_smoothing in [0, 1); class_weights: float32 [C] in the order of the labels, or None; focal: gamma, or
+    None for cross-entropy as it is."""
 
     label_smoothing: float = 0.0
     class_weights: Array | None = None
+    focal: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

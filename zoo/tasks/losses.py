@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """Summed over labels that are not -100; torch's own class weights and label smoothing.
 
-    logits: `[..., C]`; labels: int64 `[...]`. Divided by `label_weight`, it is torch's mean.
+    logits: `[..., C]`; labels: int64 `[...]`. Divided by `label_weight`, it is torch's mean. Focal: each label's part
+    times `(1 - p) ** gamma`, p the probability of the right one.
     """
     import torch
     from torch.nn import functional
@@ -25,20 +26,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
     weights = None
     if options.class_weights is not None:
         weights = torch.as_tensor(options.class_weights, dtype=torch.float32, device=logits.device)
-    return functional.cross_entropy(
-        logits.float().flatten(0, -2),
-        labels.flatten(),
+    rows, right = logits.float().flatten(0, -2), labels.flatten()
+    losses = functional.cross_entropy(
+        rows,
+        right,
         weight=weights,
         ignore_index=IGNORE,
-        reduction="sum",
+        reduction="sum" if options.focal is None else "none",
         label_smoothing=options.label_smoothing,
     )
+    if options.focal is None:
+        return losses
+    found = rows.softmax(dim=-1).gather(-1, right.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    return (losses * _missing(found, options.focal)).sum()
 
 
 def binary_cross_entropy(logits: Tensor, marks: Tensor, options: LossOptions) -> Tensor:
     """Summed over rows and labels; class weights weigh a label where it is there, smoothing draws marks to a half.
 
     logits, marks: `[B, C]`, marks 0 or 1. Divided by their number, it is torch's `binary_cross_entropy_with_logits`.
+    Focal: torchvision's `sigmoid_focal_loss` with these weights in place of its alpha.
     """
     import torch
     from torch.nn import functional
@@ -47,7 +54,18 @@ def binary_cross_entropy(logits: Tensor, marks: Tensor, options: LossOptions) ->
     if options.class_weights is not None:
         weights = torch.as_tensor(options.class_weights, dtype=torch.float32, device=logits.device)
     wanted = marks.float() * (1 - options.label_smoothing) + options.label_smoothing / 2
-    return functional.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=weights, reduction="sum")
+    how = "sum" if options.focal is None else "none"
+    losses = functional.binary_cross_entropy_with_logits(logits.float(), wanted, pos_weight=weights, reduction=how)
+    if options.focal is None:
+        return losses
+    scores = logits.float().sigmoid()
+    found = scores * marks + (1 - scores) * (1 - marks)
+    return (losses * _missing(found, options.focal)).sum()
+
+
+def _missing(found: Tensor, gamma: float) -> Tensor:
+    """`(1 - found) ** gamma`; kept off 0, where a power below 1 has no finite slope."""
+    return (1 - found).clamp(min=1e-7) ** gamma
 
 
 def squared_error(values: Tensor, wanted: Tensor) -> Tensor:
@@ -67,5 +85,7 @@ def refuse(task: str, options: LossOptions, *, smoothing: bool = False) -> None:
     """ConfigError for options that mean nothing to a task. smoothing: whether label_smoothing does."""
     if options.class_weights is not None:
         raise ConfigError(f"class weights go with the classes of a classification; {task} has none.")
+    if options.focal is not None:
+        raise ConfigError(f"loss='focal' goes with the labels of a classification; leave loss out for {task}.")
     if options.label_smoothing and not smoothing:
         raise ConfigError(f"label_smoothing means nothing to the loss of {task}; leave it at 0.")

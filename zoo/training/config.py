@@ -91,6 +91,10 @@ class TrainConfig(InputFields, LossFields, MethodFields, OptimizerFields, PassFi
         for name in ("resume", "checkpoint_steps", "log"):
             if getattr(self, name) and self.output_dir is None:
                 raise ValueError(f"{name} needs output_dir=, the folder where checkpoints and logs are kept")
+        if self.layer_decay is not None and self.method in ("head", "prefix", "prompt"):
+            raise ValueError(
+                f"layer_decay is for the body's layers, and method={self.method!r} trains none; leave it out"
+            )
         return self
 
     def __init__(self, **options: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -22,6 +22,7 @@ from zoo.report import Report
 from zoo.tasks.base import Task
 from zoo.training import batching, encoding, evaluation, methods, optim, optimizers
 from zoo.training.augment import make_augment
+from zoo.training.averaging import Average
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
 from zoo.training.documents import evaluated
@@ -169,15 +170,18 @@ class Run:
         peak = learning_rate(config, self.kind)
         self.schedule = Schedule(self.optimizer, config, self.total, peak)
         self.network, prepared = self.machine.prepare(self.module, self.optimizer)
+        self.average = Average(self.module, config.ema_decay) if config.ema_decay is not None else None
         parts = Parts(
             self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm,
-            cast(Any, self.module).net, self.adapted,
+            cast(Any, self.module).net, self.adapted, self.average,
         )  # fmt: skip
         self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto")
         self.saver: Saver | None = None
         if config.output_dir is not None:
             identity = Identity(config, self.task, self.rows, self.items, self.machine, self.effective)
-            self.saver = Saver(config.output_dir, self.machine, self.module, self.optimizer, self.schedule, identity)
+            self.saver = Saver(
+                config.output_dir, self.machine, self.module, self.optimizer, self.schedule, identity, self.average
+            )
 
     def fit(self) -> list[dict[str, Any]]:
         """All epochs that are left; see `train`."""
@@ -299,7 +303,8 @@ class Run:
             if self.interrupts.received and self.machine.world == 1:
                 raise _StopNow
 
-        with evaluation.evaluating(self.module):
+        average = self.average.applied() if self.average is not None else nullcontext()
+        with average, evaluation.evaluating(self.module):
             return evaluation.validate(
                 forward, self.task, self.encoder, rows, size=2 * self.stepper.size, accelerated=self.accelerated,
                 on_error="return" if self.config.on_error == "skip" else "raise", each=listen,
@@ -315,7 +320,8 @@ class Run:
             self.schedule.judge(record[metric], higher=higher)
         if metric is not None and state.judge(record[metric], higher=higher):
             self._report = self._found
-            self._best = {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
+            weights = self.module.state_dict() if self.average is None else self.average.state()
+            self._best = {name: tensor.detach().cpu().clone() for name, tensor in weights.items()}
         state.close_epoch()
         patience = self.config.early_stop
         state.finished = state.step >= self.total or (patience is not None and state.stale >= patience)
@@ -359,6 +365,8 @@ class Run:
     def _restore_best(self) -> None:
         if self._best is not None:
             self.module.load_state_dict(self._best)
+        elif self.average is not None:
+            self.average.apply()
 
     # Small things.
 

@@ -1,4 +1,4 @@
-"""The options of the loss: class weights, named or counted from the data, and label smoothing."""
+"""The options of the loss: class weights, named or counted from the data, label smoothing, the focal loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from zoo.training.encoding import Items
 
 def loss_options(config: TrainConfig, task: Task, items: Items) -> LossOptions:
     """Raises ConfigError for a label that the model does not have."""
-    return LossOptions(config.label_smoothing, _class_weights(config, task, items))
+    gamma = 2.0 if config.focal_gamma is None else config.focal_gamma
+    return LossOptions(
+        config.label_smoothing, _class_weights(config, task, items), gamma if config.loss == "focal" else None
+    )
 
 
 def _class_weights(config: TrainConfig, task: Task, items: Items) -> Array | None:

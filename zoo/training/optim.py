@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from zoo.errors import ConfigError
-from zoo.training import methods, optimizers
+from zoo.training import layers, methods, optimizers
 from zoo.training.config import TrainConfig
 from zoo.training.rates import head_learning_rate, learning_rate
 
@@ -24,12 +24,14 @@ def parameter_groups(module: nn.Module, config: TrainConfig, kind: str) -> list[
     head = {id(parameter) for parameter in cast(Any, module).head_parameters()}
     tables = optimizers.embeddings(module)
     rates = {False: learning_rate(config, kind), True: head_learning_rate(config, kind)}
+    shares = _shares(module, config.layer_decay)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for parameter in module.parameters():
         if not parameter.requires_grad:
             continue
         in_head, vector = id(parameter) in head, parameter.ndim <= 1
-        options = {"lr": rates[in_head], "weight_decay": 0.0 if vector else config.weight_decay}
+        rate = rates[in_head] * (1.0 if in_head else shares.get(id(parameter), 1.0))
+        options = {"lr": rate, "weight_decay": 0.0 if vector else config.weight_decay}
         if config.optimizer == "muon":
             options["use_fallback"] = in_head or vector or id(parameter) in tables
         key = (in_head, vector, *options.values())
@@ -37,6 +39,14 @@ def parameter_groups(module: nn.Module, config: TrainConfig, kind: str) -> list[
     if not groups:
         raise ConfigError("There is nothing to train: every parameter of the module is frozen.")
     return [groups[key] for key in sorted(groups)]
+
+
+def _shares(module: nn.Module, decay: float | None) -> dict[int, float]:
+    """Each parameter's share of the body's rate, by id."""
+    if decay is None:
+        return {}
+    places, top = layers.depths(module)
+    return {id(p): decay ** (top - places[name]) for name, p in cast(Any, module).net.named_parameters()}
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig, kind: str) -> Optimizer:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from zoo.errors import CheckpointError
 from zoo.tasks.base import Task
 from zoo.training import encoding
+from zoo.training.averaging import Average
 from zoo.training.checkpoint import Checkpoint, Checkpoints
 from zoo.training.config import TrainConfig
 from zoo.training.data.rows import Rows
@@ -37,7 +38,7 @@ class Saver:
 
     def __init__(
         self, folder: Path, machine: Machine, module: nn.Module, optimizer: Optimizer, schedule: Schedule,
-        identity: Identity,
+        identity: Identity, average: Average | None = None,
     ) -> None:  # fmt: skip
         self.checkpoints = Checkpoints(folder / "checkpoints", main=machine.main, everyone=machine.everyone)
         self._machine = machine
@@ -45,6 +46,7 @@ class Saver:
         self._optimizer = optimizer
         self._schedule = schedule
         self._identity = identity
+        self._average = average
 
     def save(self, state: RunState) -> Path:
         scaler = self._machine.accelerator.scaler
@@ -55,6 +57,8 @@ class Saver:
             "method": self._module.adapted.state() if self._module.adapted is not None else {},
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
+        if self._average is not None:
+            parts["average"] = self._average.state()
         own = {f"random-{self._machine.rank}": random_state()}
         meta = {"run": self._identity.facts, "state": state.to_json()}
         return self.checkpoints.write(state.step, parts, own, meta, best=state.best_step)
@@ -73,6 +77,8 @@ class Saver:
             self._module.adapted.load_state(found.load("method"))
         if self._machine.accelerator.scaler is not None:
             self._machine.accelerator.scaler.load_state_dict(found.load("scaler"))
+        if self._average is not None:
+            self._average.load_state(found.load("average"))
         set_random_state(found.load(f"random-{self._machine.rank}"))
         return state, self._best(found, state), found.path
 
@@ -85,7 +91,7 @@ class Saver:
             log.warning("%s It held the best weights so far; later epochs are compared with each other alone.", error)
             state.best_step = state.best_value = None
             return None
-        weights: Weights = best.load("model")
+        weights: Weights = best.load("model" if self._average is None else "average")
         return weights
 
 

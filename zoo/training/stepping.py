@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo.errors import TrainingError
 from zoo.tasks.base import LossOptions, Task
+from zoo.training.averaging import Average
 from zoo.training.loading import MicroBatch
 from zoo.training.machine import Machine
 from zoo.training.methods import Adapted
@@ -36,6 +37,7 @@ class Parts:
     max_grad_norm: float | None
     net: nn.Module
     adapted: Adapted | None = None
+    average: Average | None = None
 
 
 @final
@@ -83,6 +85,8 @@ class Stepper:
             parts.schedule.step()
             if parts.adapted is not None:
                 parts.adapted.after_step(parts.net, step)
+            if parts.average is not None:
+                parts.average.update(step)
         parts.optimizer.zero_grad()
 
     def _attempt(self, passes: Sequence[MicroBatch], *, stop: bool) -> Tensor:

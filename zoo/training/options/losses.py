@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo.spec import Frozen
 from zoo.training.options.kinds import Share, Weight
@@ -21,6 +21,14 @@ class LossFields(Frozen):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations again in the backward pass: less memory, about a third slower."
     )
+    loss: Literal["focal"] | None = Field(
+        default=None,
+        description="Of classification by labels: 'focal' counts what is answered well already for less "
+        "(arXiv:1708.02002). None: the task's own.",
+    )
+    focal_gamma: Weight | None = Field(
+        default=None, description="Of the focal loss: how much less; 0 is cross-entropy. None: 2."
+    )
     label_smoothing: Share = Field(default=0.0, description="Share of the target spread evenly over all classes.")
     class_weights: Literal["balanced"] | dict[str, Weight] | None = Field(
         default=None,
@@ -31,3 +39,9 @@ class LossFields(Frozen):
     @classmethod
     def _labels_are_texts(cls, value: Any) -> Any:
         return {str(key): weight for key, weight in value.items()} if isinstance(value, Mapping) else value
+
+    @model_validator(mode="after")
+    def _gamma_is_focals(self) -> LossFields:
+        if self.focal_gamma is not None and self.loss != "focal":
+            raise ValueError(f"focal_gamma={self.focal_gamma} goes with loss='focal'; give both, or neither")
+        return self

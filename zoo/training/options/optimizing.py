@@ -25,6 +25,11 @@ class OptimizerFields(Frozen):
         "and prompt when both are left out.",
     )
     head_lr_scale: Rate = Field(default=1.0, description="The head's learning rate as a multiple of the body's.")
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Each layer of the body learns at this multiple of the rate of the one above it, the embeddings "
+        "slowest; 0.65 to 0.95 is usual. None: all at the same.",
+    )
     optimizer: Literal["adamw", "adam", "adamw_8bit", "sgd", "adagrad", "lion", "muon"] = Field(
         default="adamw",
         description="adamw and adam (fused where the device has it; adam adds weight decay to the gradient); "
@@ -48,6 +53,11 @@ class OptimizerFields(Frozen):
     )
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.3, description="Of plateau: what the learning rate is then multiplied by."
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Keep a moving average of the weights: each step leaves this share of it, at most (1 + steps) / "
+        "(10 + steps). It is what is validated and kept. None: no average.",
     )
     max_grad_norm: Rate | None = Field(default=1.0, description="Gradients are clipped to this norm; None: not.")
 
