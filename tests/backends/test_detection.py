@@ -142,14 +142,19 @@ def _shapes(count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def test_a_tiny_detector_learns_shapes() -> None:
+def test_a_tiny_detector_learns_shapes_it_has_not_seen() -> None:
     spec = tiny(zoo.info("rtdetr-r18vd"))
+    # Statistics that are frozen belong to pretrained weights; random ones learn slowly under them.
+    spec = spec.evolve(config={**spec.config, "freeze_backbone_batch_norms": False})
     model = zoo.load(spec, labels=["disc", "square"], weights=None, device="cpu", seed=0)
-    rows = _shapes(8, seed=0)
+    rows, unseen = _shapes(32, seed=0), _shapes(16, seed=99)
     model.finetune(
-        rows, val=None, epochs=60, batch_size=8, learning_rate=2e-3, augment=False, progress=False, weight_decay=0.0
+        rows, val=None, epochs=50, batch_size=8, learning_rate=3e-3, augment=False, progress=False, weight_decay=0.0
     )
-    report = model.evaluate(rows)
-    assert report.metrics["map_50"] > 0.9
+    losses = [epoch["train_loss"] for epoch in model.history]
+    assert losses[-1] < losses[0] / 2.5
+    report = model.evaluate(unseen)
+    assert model.evaluate(rows).metrics["map_50"] > 0.6
+    assert report.metrics["map_50"] > 0.35
     assert {score.label for score in report.per_class} == {"disc", "square"}
-    assert all(score.average_precision is not None and score.average_precision > 0.3 for score in report.per_class)
+    assert all(score.average_precision is not None and score.average_precision > 0.1 for score in report.per_class)
