@@ -48,6 +48,7 @@ def upstream(spec: ModelSpec) -> Any:
         "text-generation": transformers.AutoModelForCausalLM,
         "automatic-speech-recognition": transformers.AutoModelForCTC,
         "audio-classification": transformers.AutoModelForAudioClassification,
+        "zero-shot-classification": transformers.AutoModelForSequenceClassification,
         "summarization": transformers.AutoModelForSeq2SeqLM,
         "translation": transformers.AutoModelForSeq2SeqLM,
         "image-segmentation": transformers.AutoModelForSemanticSegmentation,

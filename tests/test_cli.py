@@ -327,6 +327,19 @@ def test_predict_answers_questions(tmp_path: Path) -> None:
     assert "Nothing to predict" in fails("predict", model)
 
 
+def test_predict_of_labels_that_were_never_seen(tmp_path: Path) -> None:
+    labels = ["contradiction", "neutral", "entailment"]
+    model = saved(tmp_path / "nli", "bert-base-cased", task="zero-shot-classification", labels=labels)
+    asked = ("--candidate-labels", "sport, politics", "--hypothesis-template", "It is {}.", "--multi-label")
+    line = json.loads(ok("predict", model, "a draw", *asked, "--threshold", 0, "--json"))
+    expected = zoo.load(model, device="cpu").predict(
+        "a draw", candidate_labels=["sport", "politics"], hypothesis_template="It is {}.", multi_label=True, threshold=0
+    )
+    assert line["result"]["labels"] == list(expected.labels)
+    assert len(ok("predict", model, "a draw", *asked[:2]).splitlines()) == 3
+    assert "candidate_labels" in fails("predict", model, "a draw")
+
+
 def test_predict_of_pairs_of_texts(reviews: Path) -> None:
     pair = {"text": "good", "text_pair": "bad"}
     line = json.loads(ok("predict", reviews, json.dumps({**pair, "label": "no"}), "--json"))

@@ -197,6 +197,7 @@ answer = sorted(path.name for path in hub.pull(spec).iterdir())
     assert spec["tasks"] == [
         "text-classification",
         "token-classification",
+        "question-answering",
         "fill-mask",
         "feature-extraction",
         "pretraining",

@@ -42,7 +42,7 @@ def read(
 
     given = zoo_tasks.canonical(task, model.spec.modality) if task is not None else model.meant_task
     problem = problem_type or (model.spec.problem_type if given in (None, model.task.name) else None)
-    trainable = tuple(name for name in model.spec.tasks if name != "feature-extraction")
+    trainable = tuple(name for name in loading.tasks_of(model.spec) if name != "feature-extraction")
     dataset = data.read(train, tasks=trainable, task=given, columns=columns, on_error=config.on_error,
                         problem_type=problem)  # fmt: skip
     return data.hold_out(dataset, val, seed=config.seed, columns=columns, on_error=config.on_error)
@@ -92,7 +92,12 @@ def _labels_for(model: Model, task: str, rows: Any) -> tuple[str, ...]:
     if rows.target_role == "value":
         return (VALUE,)
     found = kind.labels_of(rows.targets())
-    return model.labels if set(found) <= set(model.labels) and model.task.name == task else found
+    return model.labels if set(found) <= set(model.labels) and _same_network(model, task) else found
+
+
+def _same_network(model: Model, task: str) -> bool:
+    """Whether a task asks the network that the model has, in whatever way."""
+    return loading.network_of(model.task.name) == loading.network_of(task)
 
 
 def _rebuild(
@@ -103,7 +108,7 @@ def _rebuild(
 
     loading.choose_task(model.spec, task)
     spec = model.spec.evolve(labels=labels or None, problem_type=problem)
-    if not afresh and task == model.task.name and labels == model.labels and model.has_head:
+    if not afresh and _same_network(model, task) and labels == model.labels and model.has_head:
         # The same head, and what its logits mean is written down.
         model.spec = spec if labels else model.spec.evolve(problem_type=problem)
         model.task = zoo_tasks.make(task, model.spec, labels)

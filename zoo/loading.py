@@ -104,7 +104,19 @@ def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, 
     """The module for a task; without a head while a task that needs labels has none yet."""
     labels = spec.labels if isinstance(spec.labels, tuple) else ()
     headless = zoo_tasks.get(task).needs_labels and not labels
-    return backends.build(spec, task="feature-extraction" if headless else task, labels=labels, state=state, seed=seed)
+    network = "feature-extraction" if headless else network_of(task)
+    return backends.build(spec, task=network, labels=labels, state=state, seed=seed)
+
+
+def network_of(task: str) -> str:
+    """The task that a network is built for: the task itself, or the one whose network it asks in its own way."""
+    return zoo_tasks.get(task).network or task
+
+
+def tasks_of(spec: ModelSpec) -> tuple[str, ...]:
+    """What a model can do: the tasks of its spec, and those that ask the same networks."""
+    more = (task for task in zoo_tasks.TASKS if task not in spec.tasks and network_of(task) in spec.tasks)
+    return (*spec.tasks, *more)
 
 
 def learned(spec: ModelSpec, task: str, rows: Any, config: Any) -> ModelSpec:
@@ -131,10 +143,9 @@ def learned(spec: ModelSpec, task: str, rows: Any, config: Any) -> ModelSpec:
 def choose_task(spec: ModelSpec, task: str) -> str:
     zoo_tasks.get(task)
     task = zoo_tasks.canonical(task, spec.modality)
-    if task not in spec.tasks:
-        raise ConfigError(
-            f"{spec.name} can't do {task!r}.{suggest(task, spec.tasks)} It does: {', '.join(spec.tasks)}."
-        )
+    allowed = tasks_of(spec)
+    if task not in allowed:
+        raise ConfigError(f"{spec.name} can't do {task!r}.{suggest(task, allowed)} It does: {', '.join(allowed)}.")
     return task
 
 
@@ -319,4 +330,4 @@ def _labels(spec: ModelSpec, task: str, given: Sequence[str] | None, *, default:
         return (VALUE,)
     own = spec.labels if isinstance(spec.labels, tuple) else None
     # Another head than the one the weights came with answers other questions.
-    return own if task == default or task == "feature-extraction" else None
+    return own if network_of(task) in (network_of(default), "feature-extraction") else None

@@ -19,6 +19,7 @@ from zoo.errors import SpecError, suggest
 Modality = Literal["text", "vision", "audio", "tabular"]
 TaskName = Literal[
     "text-classification",
+    "zero-shot-classification",
     "token-classification",
     "question-answering",
     "text-generation",

@@ -38,6 +38,12 @@ def _alternating(*targets: Any) -> Rows:
     return rows
 
 
+def _inferred(task: Task) -> list[Any]:
+    texts = ("once upon a time", "the end", "a b c d e f g", "hello", "you and me", "x y")
+    targets = ("entailment", "neutral", "contradiction")
+    return [{"text": text, "text_pair": text[:4], "label": targets[i % 3]} for i, text in enumerate(texts)]
+
+
 def _texts(task: Task) -> list[Any]:
     return [{"text": text} for text in ("once upon a time", "the end", "a b c d e f g", "hello", "you and me", "x y")]
 
@@ -85,6 +91,11 @@ def _boxed(task: Task) -> list[Any]:
 CASES: dict[str, Case] = {
     "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
+    "zero-shot-classification": Case(
+        _inferred,
+        ["contradiction", "neutral", "entailment"],
+        options={"candidate_labels": ["sport", "a long journey"]},
+    ),
     "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
     "object-detection": Case(_boxed, ["cat", "dog"], options={"threshold": 0.0, "top_k": 5}),
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),

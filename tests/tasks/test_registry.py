@@ -14,6 +14,7 @@ from zoo.tasks.base import Task
 
 COLUMNS = {
     "text-classification": ("text", "label"),
+    "zero-shot-classification": ("text", "label"),
     "image-classification": ("image", "label"),
     "object-detection": ("image", "objects"),
     "image-segmentation": ("image", "mask"),

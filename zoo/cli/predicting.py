@@ -23,7 +23,7 @@ from zoo.cli.loading import (
     Weights,
     load_predictor,
 )
-from zoo.cli.shared import emit, note, number_or, readable
+from zoo.cli.shared import emit, names, note, number_or, readable
 from zoo.errors import ConfigError
 from zoo.results import (
     Answer,
@@ -109,6 +109,18 @@ def predict(
             metavar="word|char", help="Of speech: when each word or character is said.", rich_help_panel=_PANEL
         ),
     ] = None,
+    candidate_labels: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="Of zero-shot: the labels to choose from.", rich_help_panel=_PANEL),
+    ] = None,
+    hypothesis_template: Annotated[
+        str | None,
+        typer.Option(help="Of zero-shot: the sentence a label is put into, at {}.", rich_help_panel=_PANEL),
+    ] = None,
+    multi_label: Annotated[
+        bool,
+        typer.Option("--multi-label", help="Of zero-shot: several labels may be true.", rich_help_panel=_PANEL),
+    ] = False,
     question: Annotated[
         list[str] | None,
         typer.Option(help="A question, of --context; may be repeated.", rich_help_panel=_PANEL),
@@ -174,6 +186,9 @@ def predict(
         "seed": seed,
         "stop": tuple(stop) if stop else None,
         "return_timestamps": return_timestamps,
+        "candidate_labels": names(candidate_labels, "--candidate-labels"),
+        "hypothesis_template": hypothesis_template,
+        "multi_label": multi_label or None,
         "max_answer_length": max_answer_length,
         "handle_impossible_answer": handle_impossible_answer or None,
         "null_score_diff_threshold": null_score_diff_threshold,

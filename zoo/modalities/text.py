@@ -111,13 +111,13 @@ class TextEncoder(Encoder):
         return [self._window(tokens, start, index, len(starts)) for index, start in enumerate(starts)]
 
     def encode_pair(
-        self, first: Any, second: Any, *, overlap: float = 0.0, over: Literal["longer", "second"] = "longer"
+        self, first: Any, second: Any, *, overlap: float = 0.0, over: Literal["longer", "first", "second"] = "longer"
     ) -> list[Example]:
         """Two texts, each as `encode` takes one, joined as the tokenizer's template for pairs says.
 
         A pair too long for one window: the longer text is gone through in windows, beside the whole of the other. If
-        that one takes more than half of a window itself, it is cut to the half. With over="second" it is the
-        second that is gone through, and a first of more than half is an InputError.
+        that one takes more than half of a window itself, it is cut to the half. With over="first" or "second" it is
+        that one that is gone through, and another of more than half is an InputError.
         """
         texts = [_tokenize(self.tokenizer, *read_text(raw)) for raw in (first, second)]
         if self._template is None:
@@ -128,10 +128,12 @@ class TextEncoder(Encoder):
         if not sum(len(text.ids) for text in texts) + self._template.special:
             raise InputError("Both texts are empty. Give a text.")
         sizes = [len(text.ids) for text in texts]
-        moving = 1 if over == "second" or sizes[1] > sizes[0] else 0
+        longer = 1 if sizes[1] > sizes[0] else 0
+        moving = {"first": 0, "second": 1, "longer": longer}[over]
         kept = min(sizes[1 - moving], max(room // 2, room - sizes[moving]))
-        if over == "second" and kept < sizes[0]:
-            raise InputError(f"The first text has {sizes[0]} tokens, and the model sees {room} of both. Shorten it.")
+        if over != "longer" and kept < sizes[1 - moving]:
+            which, size = ("first", "second")[1 - moving], sizes[1 - moving]
+            raise InputError(f"The {which} text has {size} tokens, and the model sees {room} of both. Shorten it.")
         starts = window_starts(sizes[moving], room - kept, overlap)
         windows = []
         for index, start in enumerate(starts):

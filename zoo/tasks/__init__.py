@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # A task's name on the hub, and where its class is; nothing is imported until it is asked for.
 TASKS = {
     "text-classification": "zoo.tasks.classification:TextClassification",
+    "zero-shot-classification": "zoo.tasks.zero_shot:ZeroShotClassification",
     "fill-mask": "zoo.tasks.fill_mask:FillMask",
     "pretraining": "zoo.tasks.pretraining:Pretraining",
     "image-classification": "zoo.tasks.classification:ImageClassification",

@@ -72,6 +72,7 @@ class Task(ABC):
     # The task writes: its `GenerateOptions` or `SequenceOptions` that the parity check tries, one by one.
     generations: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     packs: ClassVar[bool] = False  # whether texts may be trained on one after another in one window
+    network: ClassVar[str | None] = None  # another task, whose network and labels this one asks in its own way
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array, Encoder, Example
@@ -47,8 +47,8 @@ class Classification(Task):
     """
 
     metric = "accuracy"
-    options = ClassificationOptions
-    other_targets = (("labels",),)
+    options: ClassVar[type[Any]] = ClassificationOptions
+    other_targets: ClassVar[tuple[tuple[str, ...], ...]] = (("labels",),)
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         super().__init__(spec, labels)

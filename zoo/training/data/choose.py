@@ -19,6 +19,8 @@ from zoo.training.data.cells import Cell, Whole
 from zoo.training.data.pictures import IMAGES, class_names
 from zoo.training.data.table import Cells, Part, Parts, Table
 
+# Tasks that data is for only where that is said, or where there is no other.
+_SAID = ("feature-extraction", "pretraining", "zero-shot-classification")
 OnError = Literal["raise", "skip", "return"]
 
 FORMS = (
@@ -66,8 +68,8 @@ class Request:
         if self.task is not None:
             return (self.task,)
         # Without targets there is nothing to learn, so it is meant only where it is said or the only one.
-        # Plain texts are documents only where that is said.
-        trained = tuple(name for name in self.tasks if name not in ("feature-extraction", "pretraining"))
+        # Plain texts are documents, and pairs of texts premises, only where that is said.
+        trained = tuple(name for name in self.tasks if name not in _SAID)
         return trained or self.tasks
 
     def settled(self, task: str, target_role: str | None) -> Request:
