@@ -45,6 +45,27 @@ def test_focal_without_gamma_is_cross_entropy(options: dict[str, object]) -> Non
     assert float(binary_cross_entropy(LOGITS, MARKS, focal)) == pytest.approx(float(expected))
 
 
+@pytest.mark.parametrize("weights", [None, np.array([0.5, 2.0, 1.0], dtype=np.float32)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_shares_of_labels_are_torchs_probabilities(weights: np.ndarray | None, smoothing: float) -> None:
+    shares = torch.tensor([[0.25, 0.75, 0.0], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]])
+    logits = LOGITS[:3].float()
+    expected = torch.nn.functional.cross_entropy(
+        logits, shares, weight=None if weights is None else torch.tensor(weights), label_smoothing=smoothing,
+        reduction="sum",
+    )  # fmt: skip
+    options = LossOptions(smoothing, weights)
+    assert float(cross_entropy(logits, shares, options)) == pytest.approx(float(expected), rel=1e-5)
+    whole = torch.tensor([0, 2, 1])
+    for focal in (None, 1.5):
+        options = LossOptions(smoothing, weights, focal)
+        marks = torch.nn.functional.one_hot(whole, 3).float()
+        assert float(cross_entropy(logits, marks, options)) == pytest.approx(
+            float(cross_entropy(logits, whole, options)), rel=1e-5
+        )
+        assert label_weight(marks.numpy(), options) == pytest.approx(label_weight(whole.numpy(), options))
+
+
 def test_the_slope_is_finite_where_the_answer_is_certain() -> None:
     logits = torch.tensor([[80.0, -80.0]], requires_grad=True)
     options = LossOptions(focal=0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import timm.optim
 import torch
 from torch.optim import lr_scheduler
 
-from tests.training.tiny import distance, run, text_world, timeless, weights
+from tests.training.tiny import World, distance, run, text_world, timeless, weights
 from zoo.errors import ConfigError, MissingDependency
 from zoo.training import TrainConfig, optim, rates
 from zoo.training.engine import Run
@@ -181,7 +182,9 @@ class Killed(BaseException):
     """What a test raises in place of a signal."""
 
 
-def check_resumes(folder: Path, *, at: int, **options: Any) -> None:
+def check_resumes(
+    folder: Path, *, at: int, make: Callable[[], World] = lambda: text_world(dropout=0.1), **options: Any
+) -> None:
     """A run that is gone at a step, and goes on from a checkpoint inside the epoch, ends as one that was not."""
     options = {**FAST, "epochs": 3, "checkpoint_steps": 3, "resume": True, **options}
 
@@ -189,7 +192,7 @@ def check_resumes(folder: Path, *, at: int, **options: Any) -> None:
         if seen.note.step == at:
             raise Killed
 
-    whole, gone, resumed = (text_world(dropout=0.1) for _ in range(3))
+    whole, gone, resumed = (make() for _ in range(3))
     history, losses = run(whole, output_dir=folder / "whole", **options)
     with pytest.raises(Killed):
         run(gone, output_dir=folder / "run", on_step=stop, **options)

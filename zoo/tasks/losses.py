@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tensor:
     """Summed over labels that are not -100; torch's own class weights and label smoothing.
 
-    logits: `[..., C]`; labels: int64 `[...]`. Divided by `label_weight`, it is torch's mean. Focal: each label's part
-    times `(1 - p) ** gamma`, p the probability of the right one.
+    logits: `[..., C]`; labels: int64 `[...]`, or float `[..., C]`, the share of each. Divided by `label_weight`, it is
+    torch's mean. Focal: each label's part times `(1 - p) ** gamma`, p the probability of the right one.
     """
     import torch
     from torch.nn import functional
+
+    if labels.is_floating_point():
+        return _of_shares(logits, labels, options)
 
     weights = None
     if options.class_weights is not None:
@@ -39,6 +42,21 @@ def cross_entropy(logits: Tensor, labels: Tensor, options: LossOptions) -> Tenso
         return losses
     found = rows.softmax(dim=-1).gather(-1, right.clamp(min=0).unsqueeze(-1)).squeeze(-1)
     return (losses * _missing(found, options.focal)).sum()
+
+
+def _of_shares(logits: Tensor, shares: Tensor, options: LossOptions) -> Tensor:
+    """What the loss would be with each label in turn, by its share: torch's for probabilities, and focal too."""
+    import torch
+
+    scores = logits.float().log_softmax(dim=-1)
+    losses = -scores
+    if options.class_weights is not None:
+        losses = losses * torch.as_tensor(options.class_weights, dtype=torch.float32, device=logits.device)
+    smooth = options.label_smoothing
+    losses = (1 - smooth) * losses + smooth * losses.mean(dim=-1, keepdim=True)
+    if options.focal is not None:
+        losses = losses * _missing(scores.exp(), options.focal)
+    return (losses * shares).sum()
 
 
 def binary_cross_entropy(logits: Tensor, marks: Tensor, options: LossOptions) -> Tensor:
@@ -74,7 +92,11 @@ def squared_error(values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def label_weight(labels: Array, options: LossOptions) -> float:
-    """How many labels are not -100, or the sum of their class weights."""
+    """How many labels are not -100, or the sum of their class weights; of shares `[..., C]` as of whole labels."""
+    if labels.dtype.kind == "f":
+        if options.class_weights is None:
+            return float(labels.size // labels.shape[-1])
+        return float((labels.astype(np.float64) * np.asarray(options.class_weights, dtype=np.float64)).sum())
     counted = labels[labels != IGNORE]
     if options.class_weights is None:
         return float(counted.size)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
 
+from zoo.errors import ConfigError
 from zoo.modalities.base import Array, Example
 from zoo.spec import AudioInput, ImageInput, ModelSpec
 from zoo.training.augment_boxes import BoxAugment
 
-Strength = Literal["light", "strong"]
-
 
 def make_augment(spec: ModelSpec, task: str, strength: str, seed: int) -> Callable[[Example, int, int], Example] | None:
-    """The augmentation for a model and a task, or None: for text, and for strength "none"."""
+    """The augmentation for a model and a task, or None: for text, and for strength "none". Raises ConfigError."""
     if strength == "none":
         return None
+    if strength == "randaugment" and task != "image-classification":
+        raise ConfigError(f"augment='randaugment' is for image-classification; give 'light' or 'strong' for {task}.")
     if isinstance(spec.input, ImageInput) and task == "image-segmentation":
         from zoo.training.augment_masks import MaskAugment
 
@@ -28,7 +29,7 @@ def make_augment(spec: ModelSpec, task: str, strength: str, seed: int) -> Callab
         assert isinstance(spec.input, ImageInput)
         return BoxAugment(spec.input, strong=strength == "strong", seed=seed)
     if isinstance(spec.input, ImageInput):
-        return ImageAugment(spec.input.size, strong=strength == "strong", seed=seed)
+        return ImageAugment(spec.input.size, strength, seed=seed)
     if isinstance(spec.input, AudioInput):
         # A shift cuts words off whose letters are still in the transcript.
         shift = 0.0 if task == "automatic-speech-recognition" else 0.1
@@ -41,18 +42,18 @@ class ImageAugment:
     """torchvision's v2 transforms on uint8 `pixel_values [3, H, W]`.
 
     Light: a crop of at least 70 % of the area, brightness and contrast. Strong: a crop of at least 25 %, mirror
-    images, colours, and a part erased.
+    images, colours, and a part erased. Randaugment: the same with RandAugment in place of colours.
     """
 
-    def __init__(self, size: tuple[int, int], *, strong: bool, seed: int) -> None:
+    def __init__(self, size: tuple[int, int], strength: str, *, seed: int) -> None:
         self._size = size
-        self._strong = strong
+        self._strength = strength
         self._seed = seed
         self._transform: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __call__(self, example: Example, epoch: int, item: int) -> Example:
         if self._transform is None:
-            self._transform = _image_transform(self._size, self._strong)
+            self._transform = _image_transform(self._size, self._strength)
         pixels = torch.from_numpy(np.ascontiguousarray(example.inputs["pixel_values"]))
         with _torch_seed(_seed(self._seed, epoch, item)):
             varied = self._transform(pixels)
@@ -62,7 +63,7 @@ class ImageAugment:
         return {**self.__dict__, "_transform": None}
 
 
-def _image_transform(size: tuple[int, int], strong: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+def _image_transform(size: tuple[int, int], strength: str) -> Callable[[torch.Tensor], torch.Tensor]:
     from torchvision.transforms import v2  # type: ignore[import-untyped]
 
     height, width = size
@@ -72,10 +73,12 @@ def _image_transform(size: tuple[int, int], strong: bool) -> Callable[[torch.Ten
         shape = (squeeze * ratio, ratio / squeeze)
         return v2.RandomResizedCrop((height, width), scale=(area, 1.0), ratio=shape, antialias=True)
 
-    if not strong:
+    if strength == "light":
         steps = [crop(0.7, 0.9), v2.ColorJitter(brightness=0.15, contrast=0.15)]
     else:
-        colours = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)
+        colours = v2.RandAugment()
+        if strength == "strong":
+            colours = v2.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.05)
         steps = [crop(0.25, 0.75), v2.RandomHorizontalFlip(), colours, v2.RandomErasing(p=0.25)]
     composed: Callable[[torch.Tensor], torch.Tensor] = v2.Compose(steps)
     return composed

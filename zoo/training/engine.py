@@ -19,8 +19,9 @@ from zoo.errors import ConfigError, DataError, TrainingError, TrainingInterrupte
 from zoo.inference import Forward
 from zoo.modalities.base import Encoder
 from zoo.report import Report
+from zoo.spec import MelInput
 from zoo.tasks.base import Task
-from zoo.training import batching, encoding, evaluation, methods, optim, optimizers
+from zoo.training import batching, encoding, evaluation, methods, optim, optimizers, specaugment
 from zoo.training.augment import make_augment
 from zoo.training.averaging import Average
 from zoo.training.config import TrainConfig
@@ -31,6 +32,7 @@ from zoo.training.loading import Loader, MicroBatch, Reading, worker_count
 from zoo.training.lossoptions import classes_of, loss_options
 from zoo.training.machine import Machine, running
 from zoo.training.masking import make_masking
+from zoo.training.mixing import mixed
 from zoo.training.progress import Display, Silent, display
 from zoo.training.rates import learning_rate
 from zoo.training.saving import Identity, Saver
@@ -77,7 +79,8 @@ def train(
     check_installed(config.log)
     optimizers.check_installed(config)
     methods.adapt(module, config)
-    with optim.trainable(module, config), running(module, config) as machine:
+    specaugment.check(task, config)
+    with optim.trainable(module, config), specaugment.in_module(module, config), running(module, config) as machine:
         run = Run(machine, module, task, encoder, train, val, config)
         run.on_epoch, run.on_step, run.writer = on_epoch, on_step, writer
         # Only now: while data is being read there is nothing to save, and a signal may end the process.
@@ -142,11 +145,14 @@ class Run:
         if len(self.rows) >= _MANY:
             self.display.say(f"Reading {len(self.rows):,} rows.")
         augment = make_masking(self.task, config) or make_augment(spec, self.task.name, config.augment, config.seed)
+        if config.spec_augment and isinstance(spec.input, MelInput):
+            augment = specaugment.SpectrogramMasks(spec.input, config.seed)
         self.items = encoding.make_items(
             self.rows, self.encoder, self.task, self._bad, augment, seed=config.seed, packing=config.packing
         )
         if not len(self.items):
             raise DataError(f"None of the {len(self.rows)} rows can be used. The first: {self.state.skipped[0]}")
+        self.items = mixed(self.items, self.task, config)
         micro = config.batch_size
         if micro == "auto":
             micro = batching.heuristic(self.kind, len(self.items), accelerated=self.accelerated)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo.spec import Frozen
+from zoo.training.options.kinds import Share, Weight
 
 
 class InputFields(Frozen):
@@ -30,11 +31,36 @@ class InputFields(Frozen):
         description="Validate summaries and translations by generated texts (ROUGE, BLEU), greedily; False validates "
         "by the loss and perplexity alone, which is quicker.",
     )
-    augment: Literal["none", "light", "strong"] = Field(
+    augment: Literal["none", "light", "strong", "randaugment"] = Field(
         default="light",
         description="Vary images and sound in training, never in evaluation. 'light' keeps what a label may depend on "
         "(small crops, brightness; gain, a little noise and shift); 'strong' also mirrors images, changes colours, "
-        "crops widely and erases parts, and adds more noise. True is 'light', False 'none'.",
+        "crops widely and erases parts, and adds more noise; 'randaugment', of image-classification, is 'strong' with "
+        "two changes drawn from fourteen (arXiv:1909.13719) in place of colours. True is 'light', False 'none'.",
+    )
+    mixup: Weight = Field(
+        default=0.0,
+        description="Of image-classification: blend each image with another one, and the label likewise "
+        "(arXiv:1710.09412); the alpha of its Beta distribution, 0.2 to 0.8. 0: not. A second image is read for each.",
+    )
+    cutmix: Weight = Field(
+        default=0.0,
+        description="Of image-classification: put a part of another image into each (arXiv:1905.04899); alpha, usually "
+        "1. 0: not. Beside mixup each is taken for half of the images.",
+    )
+    mix_probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=1.0, description="The share of images that mixup and cutmix change."
+    )
+    spec_augment: bool | None = Field(
+        default=None,
+        description="Of sound: hide stretches of time and bands of frequency in training (arXiv:1904.08779). None: a "
+        "model over the waveform as its configuration says, which is mostly time; a spectrogram not.",
+    )
+    mask_time_prob: Share | None = Field(
+        default=None, description="Of models over the waveform: the share of time to hide. None: the model's own."
+    )
+    mask_feature_prob: Share | None = Field(
+        default=None, description="Of models over the waveform: the share of features to hide. None: the model's own."
     )
     packing: bool = Field(
         default=False,
@@ -61,3 +87,12 @@ class InputFields(Frozen):
     @classmethod
     def _yes_or_no(cls, value: Any) -> Any:
         return {True: "light", False: "none"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _mixing_and_hiding_agree(self) -> InputFields:
+        if self.mix_probability != 1.0 and not self.mixup and not self.cutmix:
+            raise ValueError("mix_probability is of mixup and cutmix; give mixup=0.2 or cutmix=1.0 beside it")
+        for name in ("mask_time_prob", "mask_feature_prob"):
+            if getattr(self, name) is not None and self.spec_augment is False:
+                raise ValueError(f"{name} hides parts of sound, and spec_augment=False hides none; leave out one")
+        return self
