@@ -51,6 +51,7 @@ def upstream(spec: ModelSpec) -> Any:
         "zero-shot-classification": transformers.AutoModelForSequenceClassification,
         "summarization": transformers.AutoModelForSeq2SeqLM,
         "translation": transformers.AutoModelForSeq2SeqLM,
+        "text-to-speech": transformers.AutoModelForTextToWaveform,
         "image-segmentation": transformers.AutoModelForSemanticSegmentation,
     }
     config = transformers.AutoConfig.for_model(spec.architecture, **spec.config)

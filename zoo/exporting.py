@@ -52,11 +52,12 @@ def export(
     raws = list(samples) if samples is not None else None
     with bundle.writing(target) as folder:
         example = _example(reference)
+        ragged = {*reference.encoder.ragged, *reference.task.ragged}
         stems: dict[str, str] = getattr(module, "graphs", {})
         if stems:
-            outputs, graphs = _write_graphs(module, stems, example, folder, ragged=reference.encoder.ragged)
+            outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
         else:
-            outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=reference.encoder.ragged)
+            outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
             graphs = None
         reference.encoder.save(folder)
         card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
@@ -232,6 +233,8 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
         shape[1] = "length"
     elif name == "logits" and array.ndim == 3:
         shape[1] = "frames"
+    elif name == "waveform":
+        shape[1] = "samples"
     return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
 
 

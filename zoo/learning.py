@@ -40,9 +40,12 @@ def read(
     """The rows to train and to validate on."""
     from zoo.training import data
 
+    trainable = tuple(name for name in loading.tasks_of(model.spec) if zoo_tasks.get(name).trainable)
+    if not trainable:
+        only = ", ".join(model.spec.tasks)
+        raise ConfigError(f"{model.spec.name} is for prediction: it can do {only} alone, which nothing trains.")
     given = zoo_tasks.canonical(task, model.spec.modality) if task is not None else model.meant_task
     problem = problem_type or (model.spec.problem_type if given in (None, model.task.name) else None)
-    trainable = tuple(name for name in loading.tasks_of(model.spec) if name != "feature-extraction")
     dataset = data.read(train, tasks=trainable, task=given, columns=columns, on_error=config.on_error,
                         problem_type=problem)  # fmt: skip
     return data.hold_out(dataset, val, seed=config.seed, columns=columns, on_error=config.on_error)

@@ -266,7 +266,8 @@ def _tokenizer(
         if spec.decoder is not None:
             tokens = spec.decoder.languages.values() if spec.decoder.language_tokens else ()
             return byte_tokenizer(style="seq2seq", languages=tuple(tokens))
-        return byte_tokenizer(style="gpt" if spec.tasks[0] == "text-generation" else "bert")
+        plain = spec.tasks[0] in ("text-generation", "text-to-speech")
+        return byte_tokenizer(style="gpt" if plain else "bert")
     if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
         return backends.tokenizer(spec, folder=Path(weights).parent)
     return backends.tokenizer(spec)

@@ -286,7 +286,7 @@ class Model(Predictor):
     @property
     def meant_task(self) -> str | None:
         """The task that was asked for; None lets the data choose, as for a bare encoder, which has no targets."""
-        return self.task.name if self.meant and self.task.name != "feature-extraction" else None
+        return self.task.name if self.meant and self.task.trainable else None
 
     @property
     def has_head(self) -> bool:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
     from PIL import Image
 
@@ -182,6 +184,62 @@ class Transcript(_Result):
         return f"Transcript({self.text!r}, score={self.score:.4f})"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Speech(_Result):
+    """A text that was spoken. waveform: float32 `[S]`, mono, in [-1, 1], `sampling_rate` samples a second."""
+
+    waveform: npt.NDArray[Any]
+    sampling_rate: int
+    text: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return len(self.waveform) / self.sampling_rate
+
+    def save(self, path: str | Path) -> Path:
+        """Write a sound file by the path's ending: .wav, .flac, .ogg, ... Raises ConfigError for one that is none."""
+        from pathlib import Path
+
+        target = Path(path)
+        target.write_bytes(self._encoded(target.suffix.removeprefix(".").upper()))
+        return target
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types; the sound as base64 of a WAV file of 16 bits."""
+        return {
+            "text": self.text,
+            "sampling_rate": self.sampling_rate,
+            "seconds": self.seconds,
+            "audio": {"encoding": "wav", "data": base64.b64encode(self._encoded("WAV")).decode("ascii")},
+        }
+
+    def _encoded(self, kind: str) -> bytes:
+        import io
+
+        import soundfile
+
+        from zoo.errors import ConfigError
+
+        if kind not in soundfile.available_formats():
+            known = "wav, flac, ogg, mp3"
+            raise ConfigError(f"A speech is written as a sound file ({known}), not as {kind.lower()!r}: name it x.wav.")
+        file = io.BytesIO()
+        soundfile.write(file, self.waveform, self.sampling_rate, format=kind)
+        return file.getvalue()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Speech):
+            return NotImplemented
+        same = (self.text, self.sampling_rate) == (other.text, other.sampling_rate)
+        return same and self.waveform.shape == other.waveform.shape and bool((self.waveform == other.waveform).all())
+
+    def __hash__(self) -> int:
+        return hash((self.text, self.sampling_rate, self.waveform.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Speech({self.text!r}, {self.seconds:.2f} s, {self.sampling_rate} Hz)"
+
+
 @dataclass(frozen=True, slots=True)
 class Detection(_Result):
     """An object in an image. `box` is (x0, y0, x1, y1) in pixels of the input image."""
@@ -280,7 +338,7 @@ class RowError(_Result):
 
 Result: TypeAlias = (
     "Classification | MultiLabel | Regression | Answer | list[Entity] | list[list[FilledMask]] | NextSentence | "
-    "Generation | Transcript | list[Detection] | Segmentation | RowError"
+    "Generation | Transcript | Speech | list[Detection] | Segmentation | RowError"
 )
 
 

@@ -25,6 +25,7 @@ TaskName = Literal[
     "text-generation",
     "fill-mask",
     "pretraining",
+    "text-to-speech",
     "image-classification",
     "image-segmentation",
     "object-detection",
@@ -56,6 +57,11 @@ class TextInput(Frozen):
     max_length: int = Field(gt=0, description="Tokens the model can see at once, special tokens included.")
     padding_side: Literal["right", "left"] = "right"
     token_types: bool = Field(default=False, description="Also `token_type_ids`: 1 for the second text of a pair.")
+    blank: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of speech synthesis: the token that stands before, between and after all others.",
+    )
 
 
 class ImageInput(Frozen):

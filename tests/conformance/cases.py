@@ -110,6 +110,7 @@ CASES: dict[str, Case] = {
     "summarization": Case(_written, options={"max_new_tokens": 5, "num_beams": 2, "truncation": True}),
     "translation": Case(_written, options={"max_new_tokens": 5, "num_beams": 2, "truncation": True}),
     "feature-extraction": Case(),
+    "text-to-speech": Case(options={"seed": 3}),
 }
 
 

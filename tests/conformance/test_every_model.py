@@ -31,7 +31,7 @@ def test_takes_a_step_and_is_measured(name: str, tmp_path: Path) -> None:
     spec = zoo.info(name)
     task = trainable(spec)
     if task is None:
-        pytest.skip(f"{name} is for embedding only: it has no task to fine-tune")
+        pytest.skip(f"{name} is for prediction only: it has no task to fine-tune")
     model = tiny_model(name, task)
     before = {key: value.clone() for key, value in model.module.net.state_dict().items()}
     case = CASES[task]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from zoo.cli.loading import (
     Weights,
     load_predictor,
 )
+from zoo.cli.outputs import written
 from zoo.cli.shared import emit, names, note, number_or, readable
 from zoo.errors import ConfigError
 from zoo.results import (
@@ -37,6 +38,7 @@ from zoo.results import (
     Regression,
     RowError,
     Segmentation,
+    Speech,
     Transcript,
 )
 
@@ -99,7 +101,7 @@ def predict(
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_PANEL)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the drawing.", rich_help_panel=_PANEL)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_PANEL)] = None,
     stop: Annotated[
         list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
     ] = None,
@@ -154,12 +156,22 @@ def predict(
     beam_width: Annotated[
         int | None, typer.Option(help="Transcripts held side by side, with --lm.", rich_help_panel=_PANEL)
     ] = None,
+    speaking_rate: Annotated[
+        float | None, typer.Option(help="Of speech that is made: larger is faster.", rich_help_panel=_PANEL)
+    ] = None,
+    noise_scale: Annotated[
+        float | None, typer.Option(help="How much the voice varies.", rich_help_panel=_PANEL)
+    ] = None,
+    noise_scale_duration: Annotated[
+        float | None, typer.Option(help="How much the rhythm varies.", rich_help_panel=_PANEL)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
-            help="Draw the answer over the image, and save it here: a picture's file for one input, else a folder.",
+            help="Draw the answer over the image, or write the speech, and save it here: a file for one input, else a "
+            "folder.",
             show_default=False,
         ),
     ] = None,
@@ -197,6 +209,9 @@ def predict(
         "alpha": alpha,
         "beta": beta,
         "beam_width": beam_width,
+        "speaking_rate": speaking_rate,
+        "noise_scale": noise_scale,
+        "noise_scale_duration": noise_scale_duration,
     }
     texts, shown = itertools.tee(read_inputs(every, predictor))
     results = predictor.predict_iter(
@@ -206,36 +221,7 @@ def predict(
         **{name: value for name, value in given.items() if value is not None},
     )
     answered = zip(results, shown, strict=False)
-    _print(answered if output is None else _drawn(answered, output, several=len(every) > 1 or "-" in every), as_json)
-
-
-def _drawn(answered: Iterable[tuple[Any, str]], output: Path, *, several: bool) -> Iterator[tuple[Any, str]]:
-    """The same, each answer's picture written on the way: to a file, or into a folder under the input's name."""
-    names: set[str] = set()
-    for result, text in answered:
-        if not isinstance(result, RowError):
-            if not hasattr(result, "overlay"):
-                raise ConfigError(f"--output draws pictures, and a {type(result).__name__} has none.")
-            target = output / _unused(f"{Path(text).stem}.png", names) if several else output
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _save(result.overlay(text), target)
-        yield result, text
-
-
-def _unused(name: str, names: set[str]) -> str:
-    stem, number = name.removesuffix(".png"), 1
-    while name in names:
-        number += 1
-        name = f"{stem}-{number}.png"
-    names.add(name)
-    return name
-
-
-def _save(picture: Any, target: Path) -> None:
-    try:
-        picture.save(target)
-    except ValueError as error:
-        raise ConfigError(f"--output {target}: {error}. Name a picture, as in out.png.") from error
+    _print(answered if output is None else written(answered, output, several=len(every) > 1 or "-" in every), as_json)
 
 
 def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
@@ -267,6 +253,8 @@ def _lines(result: Any) -> list[str]:
             return result.text.splitlines() or [""]
         case Transcript():
             return [result.text]
+        case Speech():
+            return [f"{result.seconds:.2f} s of speech, {result.sampling_rate} Hz"]
         case NextSentence():
             return [f"{result.score:.4f}  {'follows' if result.follows else 'does not follow'}"]
         case FilledMask():

@@ -18,6 +18,7 @@ TASKS = {
     "zero-shot-classification": "zoo.tasks.zero_shot:ZeroShotClassification",
     "fill-mask": "zoo.tasks.fill_mask:FillMask",
     "pretraining": "zoo.tasks.pretraining:Pretraining",
+    "text-to-speech": "zoo.tasks.text_to_speech:TextToSpeech",
     "image-classification": "zoo.tasks.classification:ImageClassification",
     "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
     "object-detection": "zoo.tasks.detection:ObjectDetection",

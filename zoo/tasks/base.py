@@ -73,6 +73,8 @@ class Task(ABC):
     generations: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     packs: ClassVar[bool] = False  # whether texts may be trained on one after another in one window
     network: ClassVar[str | None] = None  # another task, whose network and labels this one asks in its own way
+    trainable: ClassVar[bool] = True  # False: for prediction alone
+    ragged: ClassVar[tuple[str, ...]] = ()  # inputs that `collate` adds whose second axis is of any length
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:

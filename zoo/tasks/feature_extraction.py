@@ -39,6 +39,7 @@ class FeatureExtraction(Task):
     metric = ""
     needs_labels = False
     options = FeatureOptions
+    trainable = False
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
         super().__init__(spec, labels)

@@ -30,6 +30,7 @@ _MODULES = {
     "image-segmentation": "segmentation:SegmentationModule",
     "summarization": "seq2seq:Seq2SeqModule",
     "translation": "seq2seq:Seq2SeqModule",
+    "text-to-speech": "vits:VitsModule",
     "object-detection": "detection:DetectionModule",
 }
 

@@ -31,6 +31,7 @@ _AUTO = {
     "summarization": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
     "translation": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING",
     "pretraining": "MODEL_FOR_PRETRAINING_MAPPING",
+    "text-to-speech": "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING",
 }
 
 
@@ -108,6 +109,9 @@ def classes(config: PreTrainedConfig) -> dict[str, Any]:
     else:
         # An answer's first token would not see what follows the question.
         found.pop("question-answering", None)
+    if "text-to-speech" in found:
+        # Upstream has more that makes sound of text (music, too); the zoo speaks with VITS, which does nothing else.
+        found = {"text-to-speech": found["text-to-speech"]} if config.model_type == "vits" else {}
     if config.model_type != "bert":
         # Upstream lists every architecture here; hidden words and following sentences are BERT's.
         found.pop("pretraining", None)

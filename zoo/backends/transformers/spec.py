@@ -20,6 +20,7 @@ from zoo.backends.transformers.config import (
     make_config,
     quiet,
 )
+from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vits
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.spec import (
@@ -50,6 +51,7 @@ _TASK_OF_CLASS = {
     "LMHeadModel": {"text": "text-generation"},
     "ForPreTraining": {"text": "pretraining"},
     "ForMaskedLM": {"text": "fill-mask"},
+    "VitsModel": {"text": "text-to-speech"},
     "ForCTC": {"audio": "automatic-speech-recognition"},
     "ForAudioClassification": {"audio": "audio-classification"},
     "ForImageClassification": {"vision": "image-classification"},
@@ -65,9 +67,12 @@ _MODALITIES: dict[Modality, tuple[str, ...]] = {
         "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
         "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+        "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING_NAMES",
     ),
 }
 _CLASSIFYING = ("text-classification", "image-classification", "audio-classification")
+# Characters that are spoken at once: the model itself sees any number, and memory does not.
+_SPOKEN = 600
 _AST = "audio-spectrogram-transformer"
 # PIL's codes, which preprocessor_config.json has.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -171,6 +176,9 @@ def _converted(folder: Path, spec: ModelSpec) -> tokenizers.Tokenizer:
     """A tokenizer of older files (vocab.txt, merges.txt, sentencepiece), converted by transformers."""
     from transformers import AutoTokenizer
 
+    said = _read(folder / "tokenizer_config.json")
+    if is_vits(said):
+        return characters(folder, said)
     try:
         with quiet():
             slow = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False, local_files_only=True)
@@ -210,6 +218,7 @@ def _tasks_of(modality: Modality) -> tuple[str, ...]:
             "fill-mask",
             "feature-extraction",
             "pretraining",
+            "text-to-speech",
         ),
         "audio": ("audio-classification", "automatic-speech-recognition", "feature-extraction"),
         "vision": ("image-classification", "image-segmentation", "feature-extraction"),
@@ -282,6 +291,9 @@ def _text_input(full: Any, read: Read) -> InputSpec:
         read("tokenizer_config.json").get("model_max_length"),
         read("sentence_bert_config.json").get("max_seq_length"),
     )
+    said = read("tokenizer_config.json")
+    if is_vits(said):
+        return TextInput(max_length=_SPOKEN, blank=blank_of(said))
     # Tokenizers without a limit say so with a number of thirty digits.
     real = [int(limit) for limit in limits if isinstance(limit, (int, float)) and 0 < limit < 1_000_000]
     return TextInput(max_length=min(real, default=512), token_types=has_token_types(full))
