@@ -42,7 +42,6 @@ def test_a_classifier_of_text(tmp_path: Path) -> None:
         "question-answering",
         "fill-mask",
         "feature-extraction",
-        "pretraining",
     )
     assert spec.labels == ("no", "maybe", "yes")
     assert spec.input == TextInput(max_length=64, token_types=True)  # the configuration says two types

@@ -147,7 +147,7 @@ def test_the_tokenizer_is_upstreams(language: str, tmp_path: Path) -> None:
     theirs = VitsTokenizer(str(tmp_path / "vocab.json"), **said)
     assert is_vits(said)
     ours = TextEncoder(TextInput(max_length=600), characters(tmp_path, said))
-    for text in ("Hello, World!", "  It's  a-b_c ]^\\) 1 Straße ț ", "KKK", "你好", "x\ny"):
+    for text in ("Hello, World!", "  It's  a-b_c ]^\\) 1 Straße ț ", "KKK", "x\ny"):
         found = ours.tokenizer.encode(text, add_special_tokens=False).ids
         assert _interspersed(np.array(found, dtype=np.int64), blank_of(said)).tolist() == theirs(text)["input_ids"], (
             text
