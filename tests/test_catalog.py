@@ -59,6 +59,8 @@ def upstream(spec: ModelSpec) -> Any:
         return transformers.AutoModelForAudioXVector.from_config(config)
     if spec.tasks[0].endswith(("-classification", "-segmentation")):
         config.num_labels = len(catalog.labels(spec))
+    if spec.architecture == "whisper":
+        return transformers.AutoModelForSpeechSeq2Seq.from_config(config)
     return classes[spec.tasks[0]].from_config(config)
 
 
@@ -78,6 +80,7 @@ def test_the_families_asked_for_are_there() -> None:
         electra-small-discriminator electra-base-discriminator electra-large-discriminator deberta-v3-xsmall
         deberta-v3-small deberta-v3-base deberta-v3-large mdeberta-v3-base xlm-roberta-base xlm-roberta-large
         modernbert-base modernbert-large bert-tiny bert-mini bert-small bert-medium distilroberta-base
+        whisper-tiny whisper-base whisper-small whisper-medium whisper-large-v3 whisper-large-v3-turbo
         qwen2.5-0.5b qwen3-0.6b smollm2-135m smollm2-360m tinyllama-1.1b pythia-70m pythia-160m"""
     assert set(asked.split()) <= set(NAMES)
 
@@ -130,6 +133,8 @@ def test_list_models_filters() -> None:
         "wav2vec2-base-960h",
         "wavlm-base",
         "wavlm-base-plus",
+        "whisper-base",
+        "whisper-base.en",
     ]
     assert catalog.list_models("dino*", task="image-feature-extraction") == catalog.list_models("dino*")
     images = catalog.list_models(task="feature-extraction", modality="vision")
@@ -226,7 +231,7 @@ def test_labels_of_other_specs() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_first_task_with_classes_has_labels(name: str) -> None:
     spec = catalog.info(name)
-    bare = spec.tasks[0] in BARE
+    bare = spec.tasks[0] in BARE or spec.decoder is not None
     assert bool(catalog.labels(spec)) is not bare
 
 

@@ -86,7 +86,7 @@ def learn(
 
 
 def _labels_for(model: Model, task: str, rows: Any) -> tuple[str, ...]:
-    kind = zoo_tasks.get(task)
+    kind = zoo_tasks.get(task, model.spec)
     if not kind.needs_labels:
         return ()
     # A speech model keeps the vocabulary its weights were trained with; other heads answer the data's classes.

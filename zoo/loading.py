@@ -13,11 +13,13 @@ from zoo import tasks as zoo_tasks
 from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailable, suggest
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
-from zoo.modalities.text import byte_tokenizer
-from zoo.spec import ModelSpec, ProblemType, TabularInput, TextInput
+from zoo.modalities.text import WHISPER_SPECIALS, byte_tokenizer
+from zoo.spec import MelInput, ModelSpec, ProblemType, TabularInput
 from zoo.tasks.classification import Classification
 from zoo.tasks.labels import composed
+from zoo.tasks.languages import LANGUAGES
 from zoo.tasks.problems import REGRESSION, VALUE
+from zoo.tasks.timestamps import FRAMES
 
 if TYPE_CHECKING:
     import tokenizers
@@ -73,11 +75,16 @@ def assemble(
     seed: int | None = None,
     problem_type: ProblemType | None = None,
     input: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, Any] | None = None,
 ) -> Parts:
     """Find, read and build. Arguments and errors as in `zoo.load`."""
     found = _find(source, revision)
     if input:
         found = replace(found, spec=found.spec.evolve(input={**found.spec.input.model_dump(), **input}))
+    if decoder:
+        if found.spec.decoder is None:
+            raise ConfigError(f"decoder={dict(decoder)!r} is for models that write, and {found.spec.name} is none.")
+        found = replace(found, spec=found.spec.evolve(decoder={**found.spec.decoder.model_dump(), **decoder}))
     if task is None and problem_type is not None:
         # What was said goes with the model's classification, whatever its first task is.
         task = next((name for name in found.spec.tasks if problem_of(found.spec, name) is not None), None)
@@ -103,7 +110,7 @@ def assemble(
 def build(spec: ModelSpec, task: str, state: Mapping[str, torch.Tensor] | None, seed: int | None = None) -> ZooModule:
     """The module for a task; without a head while a task that needs labels has none yet."""
     labels = spec.labels if isinstance(spec.labels, tuple) else ()
-    headless = zoo_tasks.get(task).needs_labels and not labels
+    headless = zoo_tasks.get(task, spec).needs_labels and not labels
     network = "feature-extraction" if headless else network_of(task)
     return backends.build(spec, task=network, labels=labels, state=state, seed=seed)
 
@@ -255,7 +262,7 @@ def _state(
 def _tokenizer(
     found: _Found, spec: ModelSpec, weights: str | Path | None, given: str | Path | tokenizers.Tokenizer | None
 ) -> tokenizers.Tokenizer | None:
-    if not isinstance(spec.input, TextInput):
+    if not spec.has_tokenizer:
         return None
     if given is not None:
         return _given_tokenizer(given, spec)
@@ -263,6 +270,9 @@ def _tokenizer(
         return backends.tokenizer(spec, folder=found.folder)
     if weights is None:
         # Random weights know no vocabulary, and weights=None promises to touch no network.
+        if isinstance(spec.input, MelInput):
+            names = tuple(f"<|{code}|>" for code in LANGUAGES)
+            return byte_tokenizer(style="whisper", languages=names, timestamps=spec.input.frames // FRAMES + 1)
         if spec.decoder is not None:
             tokens = spec.decoder.languages.values() if spec.decoder.language_tokens else ()
             return byte_tokenizer(style="seq2seq", languages=tuple(tokens))
@@ -277,6 +287,8 @@ def _fit_builtin(spec: ModelSpec) -> ModelSpec:
     """An encoder-decoder spec whose special ids are those of the built-in tokenizer: random weights know no others."""
     if spec.decoder is None:
         return spec
+    if isinstance(spec.input, MelInput):
+        return _fit_whisper(spec)
     names = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
     moved = {spec.config[name]: new for name, new in names.items() if isinstance(spec.config.get(name), int)}
     ids = {
@@ -290,6 +302,16 @@ def _fit_builtin(spec: ModelSpec) -> ModelSpec:
     }
     decoder = {**spec.decoder.model_dump(), "generation": generation}
     return spec.evolve(config={**spec.config, **ids}, decoder=decoder)
+
+
+def _fit_whisper(spec: ModelSpec) -> ModelSpec:
+    """The same for Whisper, whose special tokens are found by name: only these may not come."""
+    assert spec.decoder is not None
+    first, last = 256, 256 + len(WHISPER_SPECIALS) + len(LANGUAGES)
+    ids = {"bos_token_id": first, "pad_token_id": first, "eos_token_id": first, "decoder_start_token_id": first + 1}
+    never = {"suppress_tokens": list(range(first + 1, last)), "begin_suppress_tokens": [first]}
+    decoder = {**spec.decoder.model_dump(), "generation": {**spec.decoder.generation, **never}}
+    return spec.evolve(config={**spec.config, **ids, **never}, decoder=decoder)
 
 
 def _moved(value: Any, ids: Mapping[int, int]) -> Any:

@@ -321,6 +321,7 @@ def load(
     seed: int | None = None,
     problem_type: ProblemType | None = None,
     input: Mapping[str, Any] | None = None,
+    decoder: Mapping[str, Any] | None = None,
 ) -> Model:
     """A model, ready to predict or to be fine-tuned, on the best device there is.
 
@@ -336,6 +337,8 @@ def load(
     problem_type: of a classification: "single_label_classification", "multi_label_classification" or "regression".
     input: changes of how raw inputs are read, by the names of the spec's `input`, such as {"channels": 1} for grey
         images or {"window": "percentile"} for those of 16 bits.
+    decoder: changes of how answers are written, by the names of the spec's `decoder`, such as
+        {"source_language": "de"}.
     Raises UnknownModel, WeightsUnavailable, UnsafeWeights, ConfigError, DeviceError, MissingDependency.
     """
     try:
@@ -352,6 +355,7 @@ def load(
         seed=seed,
         problem_type=problem_type,
         input=input,
+        decoder=decoder,
     )
     return Model(parts, device=device)
 

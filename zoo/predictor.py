@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def labels_for(task: str, spec: ModelSpec) -> tuple[str, ...]:
     """The labels that a task's head answers with: none where the task has none, whatever the spec carries."""
-    return spec.labels if tasks.get(task).needs_labels and isinstance(spec.labels, tuple) else ()
+    return spec.labels if tasks.get(task, spec).needs_labels and isinstance(spec.labels, tuple) else ()
 
 
 class Predictor(ABC):

@@ -171,7 +171,8 @@ class Transcript(_Result):
     """What was said. `score` is the mean probability of the emitted characters or tokens.
 
     `words`: each with its time, where return_timestamps="word" (or "char") was asked for; `segments`: stretches of
-    speech, of Whisper with return_timestamps=True. `language`: the code of what Whisper heard or was told.
+    speech, of Whisper with return_timestamps=True. `language`: the code of what Whisper heard or was told. `tokens`:
+    what Whisper wrote, timestamps among them; empty for CTC.
     """
 
     text: str
@@ -179,6 +180,7 @@ class Transcript(_Result):
     words: tuple[Spoken, ...] = ()
     segments: tuple[Spoken, ...] = ()
     language: str | None = None
+    tokens: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"Transcript({self.text!r}, score={self.score:.4f})"

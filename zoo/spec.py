@@ -213,6 +213,7 @@ class Decoder(Frozen):
     language_tokens: bool = Field(
         default=False, description="A language's token stands before each text, and is the first token written."
     )
+    multilingual: bool = Field(default=False, description="Of Whisper: its prompt names a language and a task.")
     source_language: str | None = Field(default=None, description="Where predict() and finetune() name none.")
     target_language: str | None = None
 
@@ -276,6 +277,11 @@ class ModelSpec(Frozen):
     def id2label(self) -> dict[int, str]:
         """Label by the index of its logit; empty when there are none, or only a set's name."""
         return dict(enumerate(self.labels)) if isinstance(self.labels, tuple) else {}
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model reads or writes text."""
+        return self.input.kind == "text" or self.decoder is not None
 
     def evolve(self, **changes: Any) -> ModelSpec:
         """A validated copy with some fields changed."""

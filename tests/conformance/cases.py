@@ -114,8 +114,8 @@ CASES: dict[str, Case] = {
 }
 
 
-def labels_for(task: str) -> list[str] | None:
-    return CASES[task].labels if zoo_tasks.get(task).needs_labels else None
+def labels_for(task: str, spec: zoo.ModelSpec) -> list[str] | None:
+    return CASES[task].labels if zoo_tasks.get(task, spec).needs_labels else None
 
 
 def trainable(spec: zoo.ModelSpec) -> str | None:

@@ -12,7 +12,7 @@ from tests.tiny import settle, tiny
 def tiny_model(name: str, task: str | None = None) -> zoo.Model:
     spec = tiny(zoo.info(name))
     chosen = task or spec.tasks[0]
-    return settle(zoo.load(spec, task=chosen, labels=labels_for(chosen), weights=None, device="cpu", seed=0))
+    return settle(zoo.load(spec, task=chosen, labels=labels_for(chosen, spec), weights=None, device="cpu", seed=0))
 
 
 @pytest.fixture(params=zoo.list_models())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from zoo import hub
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable, missing
-from zoo.spec import ModelSpec, TextInput
+from zoo.spec import ModelSpec
 
 if TYPE_CHECKING:
     import tokenizers
@@ -124,11 +124,11 @@ def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Tokenizer:
-    """The tokenizer of a text model, from a folder or from the spec's repository on the hub.
+    """The tokenizer of a model that reads or writes text, from a folder or from the spec's repository on the hub.
 
     Raises SpecError when there is none that can be read, WeightsUnavailable when the hub can't be asked.
     """
-    assert isinstance(spec.input, TextInput), f"{spec.name} takes no text"
+    assert spec.has_tokenizer, f"{spec.name} neither takes nor writes text"
     found: tokenizers.Tokenizer = _transformers_spec().tokenizer(spec, folder=folder)
     return found
 

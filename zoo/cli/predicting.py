@@ -108,7 +108,37 @@ def predict(
     return_timestamps: Annotated[
         str | None,
         typer.Option(
-            metavar="word|char", help="Of speech: when each word or character is said.", rich_help_panel=_PANEL
+            metavar="word|char|true",
+            help="Of speech: when each word or character (CTC), or each stretch of speech (Whisper, true) is said.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of speech, to Whisper: de, or german.", rich_help_panel=_PANEL)
+    ] = None,
+    translate: Annotated[
+        bool, typer.Option("--translate", help="Of speech, by Whisper: into English.", rich_help_panel=_PANEL)
+    ] = False,
+    prompt: Annotated[
+        str | None, typer.Option(help="Of speech, to Whisper: what may have been said before.", rich_help_panel=_PANEL)
+    ] = None,
+    condition_on_prev_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--condition-on-prev-tokens",
+            help="Tell each window of a long recording what was said before it.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    no_speech_threshold: Annotated[
+        float | None,
+        typer.Option(help="Leave out windows that are silent with more than this.", rich_help_panel=_PANEL),
+    ] = None,
+    logprob_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="With --no-speech-threshold: only those whose mean log-probability is below this.",
+            rich_help_panel=_PANEL,
         ),
     ] = None,
     candidate_labels: Annotated[
@@ -197,10 +227,17 @@ def predict(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
         "stop": tuple(stop) if stop else None,
-        "return_timestamps": return_timestamps,
         "candidate_labels": names(candidate_labels, "--candidate-labels"),
         "hypothesis_template": hypothesis_template,
         "multi_label": multi_label or None,
+        # A task of the model is another thing: --task chooses that.
+        "task": "translate" if translate else None,
+        "return_timestamps": True if return_timestamps == "true" else return_timestamps,
+        "language": language,
+        "prompt": prompt,
+        "condition_on_prev_tokens": condition_on_prev_tokens or None,
+        "no_speech_threshold": no_speech_threshold,
+        "logprob_threshold": logprob_threshold,
         "max_answer_length": max_answer_length,
         "handle_impossible_answer": handle_impossible_answer or None,
         "null_score_diff_threshold": null_score_diff_threshold,
@@ -252,7 +289,8 @@ def _lines(result: Any) -> list[str]:
         case Generation():
             return result.text.splitlines() or [""]
         case Transcript():
-            return [result.text]
+            timed = [f"{part.start:7.2f} - {part.end:7.2f}  {part.text}" for part in result.segments or result.words]
+            return timed or [result.text]
         case Speech():
             return [f"{result.seconds:.2f} s of speech, {result.sampling_rate} Hz"]
         case NextSentence():

@@ -18,15 +18,14 @@ __all__ = ["Array", "Encoder", "Example", "make_encoder"]
 def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder: Path | None = None) -> Encoder:
     """The encoder of a model, by `spec.input.kind`.
 
-    tokenizer: for text; when not given, `tokenizer.json` of `folder`, a saved model or a bundle.
-    Raises SpecError for text without either, or with a tokenizer that the input does not allow.
+    tokenizer: for text, and for speech that the model writes down; when not given, `tokenizer.json` of `folder`, a
+    saved model or a bundle. Raises SpecError without either, or with a tokenizer that the input does not allow.
     """
+    words = _words(spec, tokenizer, folder) if spec.has_tokenizer else None
     if isinstance(spec.input, TextInput):
-        from zoo.modalities.text import TextEncoder, read_tokenizer
+        from zoo.modalities.text import TextEncoder
 
-        if tokenizer is None and folder is None:
-            raise SpecError(f"{spec.name} takes text: it needs a tokenizer, or a folder that holds tokenizer.json.")
-        words = tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
+        assert words is not None
         pad_id, eos_id = _token(spec, "pad_token_id"), _token(spec, "eos_token_id")
         return TextEncoder(spec.input, words, pad_id=pad_id, eos_id=eos_id)
     if isinstance(spec.input, ImageInput):
@@ -36,7 +35,7 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
     if isinstance(spec.input, MelInput):
         from zoo.modalities.spectrogram import MelEncoder
 
-        return MelEncoder(spec.input)
+        return MelEncoder(spec.input, words)
     if isinstance(spec.input, TabularInput):
         from zoo.modalities.tabular import TabularEncoder
 
@@ -44,6 +43,15 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
     from zoo.modalities.audio import AudioEncoder
 
     return AudioEncoder(spec.input)
+
+
+def _words(spec: ModelSpec, tokenizer: Tokenizer | None, folder: Path | None) -> Tokenizer:
+    from zoo.modalities.text import read_tokenizer
+
+    if tokenizer is None and folder is None:
+        verb = "takes" if isinstance(spec.input, TextInput) else "writes"
+        raise SpecError(f"{spec.name} {verb} text: it needs a tokenizer, or a folder that holds tokenizer.json.")
+    return tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
 
 
 def _token(spec: ModelSpec, name: str) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
@@ -13,7 +13,11 @@ from zoo.modalities import recordings
 from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.mel import hann, mel_filters, power_frames
+from zoo.modalities.text import TargetText, save_tokenizer
 from zoo.spec import MelInput
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _FLOOR = 1e-10
 # float32's epsilon, below which Kaldi lets no energy fall.
@@ -28,10 +32,13 @@ class MelEncoder(Encoder):
     WhisperFeatureExtractor. layout "kaldi": `[frames, bins]`; Kaldi's fbank, then (x - mean) / (2 std), as
     ASTFeatureExtractor. A shorter recording is padded with silence ("whisper") or with zeros before the
     normalisation ("kaldi"), a longer one is cut into windows of equal length.
+
+    target: how texts are written that the model answers with; None for one that writes none.
     """
 
-    def __init__(self, input: MelInput) -> None:
+    def __init__(self, input: MelInput, tokenizer: Tokenizer | None = None) -> None:
         self.input = input
+        self.target = TargetText(tokenizer) if tokenizer is not None else None
         self._longest = samples_seen(input)
         self._shortest = math.ceil(MIN_SECONDS * input.sampling_rate)
 
@@ -51,14 +58,24 @@ class MelEncoder(Encoder):
             for index, start in enumerate(starts)
         ]
 
+    def recording(self, raw: Any) -> Example:
+        """One recording in one window of layout "whisper", of as many frames as it has, but no fewer than
+        `input.frames`. raw and errors: as of `encode`."""
+        rate = self.input.sampling_rate
+        wave = read_wave(raw, rate, self._shortest)
+        source = AudioSource(len(wave), rate)
+        frames = max(self.input.frames, len(wave) // _hop(self.input))
+        return Example({"input_features": whisper_features(wave, self.input, frames)}, len(wave), source)
+
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
         """float32 `input_features [B, ...]`."""
         return {"input_features": np.stack([example.inputs["input_features"] for example in examples])}
 
     def features(self, wave: Array) -> Array:
         """wave: float32 `[S]` in [-1, 1] at the model's rate, no longer than one window."""
-        make = whisper_features if self.input.layout == "whisper" else kaldi_features
-        return make(wave, self.input)
+        if self.input.layout == "whisper":
+            return whisper_features(wave, self.input, self.input.frames)
+        return kaldi_features(wave, self.input)
 
     def seconds(self, raw: Any) -> float:
         """How long a recording is, from its header alone where it has one. Raises InputError as `encode` does."""
@@ -68,7 +85,9 @@ class MelEncoder(Encoder):
         return recordings.describe(raw)
 
     def save(self, folder: Path) -> None:
-        """Nothing: `spec.input` says it all."""
+        """Write the tokenizer of a model that writes text; `spec.input` says the rest."""
+        if self.target is not None:
+            save_tokenizer(self.target.tokenizer, folder)
 
 
 def samples_seen(input: MelInput) -> int:
@@ -77,17 +96,18 @@ def samples_seen(input: MelInput) -> int:
     return input.frames * hop if input.layout == "whisper" else (input.frames - 1) * hop + _width(input)
 
 
-def whisper_features(wave: Array, input: MelInput) -> Array:
+def whisper_features(wave: Array, input: MelInput, frames: int) -> Array:
     """float32 `[bins, frames]`. Frames of pure padding are not computed: they have the floor's value."""
     width, hop, rate = _width(input), _hop(input), input.sampling_rate
-    heard = min(input.frames, math.ceil((len(wave) + width) / hop))
-    sound = np.zeros(heard * hop)
-    sound[: len(wave)] = wave[: heard * hop]
-    power = power_frames(sound, hann(width), hop)[:-1]
+    heard = min(frames, math.ceil((len(wave) + width) / hop))
+    # What is longer than the frames is not cut: the last of them sees it.
+    sound = np.zeros(max(heard * hop, len(wave)))
+    sound[: len(wave)] = wave
+    power = power_frames(sound, hann(width), hop)[:heard]
     filters = mel_filters(
         width // 2 + 1, input.bins, rate=rate, low=0.0, high=rate / 2, scale="slaney", slaney_norm=True
     )
-    levels = np.full((input.bins, input.frames), math.log10(_FLOOR))
+    levels = np.full((input.bins, frames), math.log10(_FLOOR))
     levels[:, :heard] = np.log10(np.maximum(power @ filters, _FLOOR)).T
     return np.asarray((np.maximum(levels, levels.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
 

@@ -20,6 +20,11 @@ _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
 _EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
 MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # of the built-in "seq2seq" tokenizer, by their ids
+# Of the built-in "whisper" tokenizer, after the bytes; the languages stand after the second.
+WHISPER_SPECIALS = (
+    "<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>",
+    "<|nospeech|>", "<|notimestamps|>",
+)  # fmt: skip
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
 _NONE: Array = np.zeros(0, dtype=np.int64)
 _PAIR = '{"text": ..., "text_pair": ...}'
@@ -300,14 +305,21 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         raise SpecError(f"{path} is not a tokenizer that can be read: {error}") from error
 
 
-def byte_tokenizer(*, style: Literal["bert", "gpt", "seq2seq"], languages: Sequence[str] = ()) -> Tokenizer:
+def byte_tokenizer(
+    *, style: Literal["bert", "gpt", "seq2seq", "whisper"], languages: Sequence[str] = (), timestamps: int = 0
+) -> Tokenizer:
     """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
 
     "bert": [PAD] [CLS] [SEP] [UNK], then the bytes, then [MASK]; words and punctuation apart; [CLS] text [SEP].
     "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
     "seq2seq": <s> <pad> </s> <unk>, the languages' tokens, the bytes; text </s>, the first language before it.
+    "whisper": the bytes in order, then Whisper's special tokens in its own order, the languages' among them, and as
+    many timestamps; a text is its bytes and nothing else.
     """
     alphabet = _byte_characters()
+    if style == "whisper":
+        words = (*WHISPER_SPECIALS[:2], *languages, *WHISPER_SPECIALS[2:])
+        return _byte_level(alphabet, special=(), last=(*words, *(f"<|{i * 0.02:.2f}|>" for i in range(timestamps))))
     if style == "seq2seq":
         tokenizer = _byte_level(alphabet, special=(*SPECIALS, *languages), last=())
         before = [languages[0]] if languages else []
@@ -320,7 +332,7 @@ def byte_tokenizer(*, style: Literal["bert", "gpt", "seq2seq"], languages: Seque
     if style == "gpt":
         return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
     if style != "bert":
-        raise SpecError(f'style is {style!r}; it is "bert", "gpt" or "seq2seq".')
+        raise SpecError(f'style is {style!r}; it is "bert", "gpt", "seq2seq" or "whisper".')
     tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=("[MASK]",))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
@@ -465,6 +477,11 @@ def _next_ink(text: str) -> Array:
     blank = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
     places[:-1][blank] = len(text)
     return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `tokenizer.json` of a tokenizer that neither cuts nor pads."""
+    bare_copy(tokenizer).save(str(folder / TOKENIZER))
 
 
 def bare_copy(tokenizer: Tokenizer) -> Tokenizer:

@@ -33,6 +33,8 @@ TASKS = {
     "translation": "zoo.tasks.translation:Translation",
     "feature-extraction": "zoo.tasks.feature_extraction:FeatureExtraction",
 }
+# The same of models that write an answer token by token, with a decoder of their own.
+WRITTEN = {"automatic-speech-recognition": "zoo.tasks.speech_seq2seq:SpeechSeq2Seq"}
 
 
 def canonical(name: str, modality: str | None = None) -> str:
@@ -46,18 +48,19 @@ def canonical(name: str, modality: str | None = None) -> str:
     return ours
 
 
-def get(name: str) -> type[Task]:
-    """The class of a task. Raises ConfigError that suggests the right name."""
+def get(name: str, spec: ModelSpec | None = None) -> type[Task]:
+    """The class of a task, for a model where it is given. Raises ConfigError that suggests the right name."""
     name = canonical(name)
     if name not in TASKS:
         raise ConfigError(f"Unknown task {name!r}.{suggest(name, TASKS)} The tasks are: {', '.join(TASKS)}.")
-    module, attribute = TASKS[name].split(":")
+    written = spec is not None and spec.decoder is not None
+    module, attribute = (WRITTEN if written and name in WRITTEN else TASKS)[name].split(":")
     return cast("type[Task]", getattr(importlib.import_module(module), attribute))
 
 
 def make(name: str, spec: ModelSpec, labels: tuple[str, ...] = ()) -> Task:
     """A task for one model. labels: in the order of the logits; empty for a task without."""
-    return get(name)(spec, tuple(labels))
+    return get(name, spec)(spec, tuple(labels))
 
 
-__all__ = ["TASKS", "canonical", "get", "make"]
+__all__ = ["TASKS", "WRITTEN", "canonical", "get", "make"]

@@ -44,7 +44,7 @@ def process(scores: Array, tokens: Array, prompt: int, settings: Settings, eos_i
         scores[list(settings.suppress_tokens)] = _NEVER
     if settings.begin_suppress_tokens and len(tokens) == _begin(prompt, settings):
         scores[list(settings.begin_suppress_tokens)] = _NEVER
-    return scores
+    return scores if settings.rule is None else settings.rule(scores, tokens[prompt:])
 
 
 def _begin(prompt: int, settings: Settings) -> int:

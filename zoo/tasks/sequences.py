@@ -26,13 +26,20 @@ from zoo.tasks.processors import process
 EarlyStopping = bool | Literal["never"]
 
 
+class Rule(Protocol):
+    """What a model's own grammar makes of the next token's scores, after all other processors."""
+
+    def __call__(self, scores: Array, tokens: Array) -> Array:
+        """scores: float `[V]`; tokens: int64 `[T]`, written so far, the prompt left out. Returns a changed copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`SequenceOptions` with every value known: the caller's, else the model's own, else these.
 
     Token ids: bad_words_ids are sequences that may not come, suppress_tokens single ones, begin_suppress_tokens
     single ones at the beginning; forced_bos_token_id is the first token, forced_eos_token_id the last one when
-    max_new_tokens is reached.
+    max_new_tokens is reached. rule: of the task, no option.
     """
 
     max_new_tokens: int = 128
@@ -52,6 +59,7 @@ class Settings:
     bad_words_ids: tuple[tuple[int, ...], ...] = ()
     suppress_tokens: tuple[int, ...] = ()
     begin_suppress_tokens: tuple[int, ...] = ()
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         for name in ("suppress_tokens", "begin_suppress_tokens"):
@@ -125,7 +133,7 @@ class SequenceOptions:
 
 def settings(options: SequenceOptions, own: Mapping[str, Any]) -> Settings:
     """own: the model's own options by name. Raises ConfigError."""
-    names = [item.name for item in fields(Settings)]
+    names = [item.name for item in fields(Settings) if item.name != "rule"]
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     found = {**{name: value for name, value in own.items() if name in names}, **given}
     if "do_sample" in given and given["do_sample"] and "num_beams" not in given:

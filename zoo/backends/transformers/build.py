@@ -31,6 +31,7 @@ _MODULES = {
     "summarization": "seq2seq:Seq2SeqModule",
     "translation": "seq2seq:Seq2SeqModule",
     "text-to-speech": "vits:VitsModule",
+    "speech-seq2seq": "speech_seq2seq:SpeechSeq2SeqModule",
     "object-detection": "detection:DetectionModule",
 }
 
@@ -49,7 +50,8 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
 
 
 def _module_class(spec: ModelSpec, task: str) -> Any:
-    keys = (task, spec.input.kind, spec.modality)
+    written = "speech-seq2seq" if spec.modality == "audio" and spec.decoder is not None else task
+    keys = (written, task, spec.input.kind, spec.modality)
     module, name = next(_MODULES[key] for key in keys if key in _MODULES).split(":")
     return getattr(importlib.import_module(f"zoo.backends.transformers.{module}"), name)
 

@@ -49,7 +49,7 @@ def make_config(spec: ModelSpec, *, task: str | None = None, labels: tuple[str, 
             "It is the `model_type` of a config.json."
         )
     options = dict(spec.config)
-    if task == "automatic-speech-recognition":
+    if task == "automatic-speech-recognition" and spec.decoder is None:
         options["vocab_size"] = len(labels)
         options["pad_token_id"] = labels.index("<pad>") if "<pad>" in labels else 0
     elif labels and task not in (None, "text-generation", "fill-mask", "pretraining", "feature-extraction"):
@@ -112,6 +112,8 @@ def classes(config: PreTrainedConfig) -> dict[str, Any]:
     if "text-to-speech" in found:
         # Upstream has more that makes sound of text (music, too); the zoo speaks with VITS, which does nothing else.
         found = {"text-to-speech": found["text-to-speech"]} if config.model_type == "vits" else {}
+    if config.model_type == "whisper":
+        found["automatic-speech-recognition"] = modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING[type(config)]
     if config.model_type != "bert":
         # Upstream lists every architecture here; hidden words and following sentences are BERT's.
         found.pop("pretraining", None)

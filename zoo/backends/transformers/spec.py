@@ -53,6 +53,7 @@ _TASK_OF_CLASS = {
     "ForMaskedLM": {"text": "fill-mask"},
     "VitsModel": {"text": "text-to-speech"},
     "ForCTC": {"audio": "automatic-speech-recognition"},
+    "WhisperForConditionalGeneration": {"audio": "automatic-speech-recognition"},
     "ForAudioClassification": {"audio": "audio-classification"},
     "ForImageClassification": {"vision": "image-classification"},
     "ForSemanticSegmentation": {"vision": "image-segmentation"},
@@ -74,6 +75,9 @@ _CLASSIFYING = ("text-classification", "image-classification", "audio-classifica
 # Characters that are spoken at once: the model itself sees any number, and memory does not.
 _SPOKEN = 600
 _AST = "audio-spectrogram-transformer"
+_WHISPER = "whisper"
+# What a generation_config.json says that is not the library's own default of every model.
+_GENERATION = ("suppress_tokens", "begin_suppress_tokens", "max_initial_timestamp_index", "num_beams")
 # PIL's codes, which preprocessor_config.json has.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -131,6 +135,8 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     )
     full = make_config(bare)
     allowed = [task for task in classes(full) if task in _tasks_of(modality)]
+    if kind == _WHISPER:
+        allowed = ["automatic-speech-recognition"]
     default = _default_task(config, modality, allowed)
     return bare.evolve(
         problem_type=_problem(config) if default.endswith(_CLASSIFYING) else None,
@@ -138,6 +144,7 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
         input=_INPUTS[modality](full, read).model_dump(),
         labels=_labels(default, config, full, read),
         embedding=_embedding(config, read).model_dump(),
+        decoder=_whisper_decoder(full, read) if kind == _WHISPER else None,
     )
 
 
@@ -252,7 +259,7 @@ def _outputs(config: Mapping[str, Any]) -> int:
 
 def _labels(task: str, config: Mapping[str, Any], full: Any, read: Read) -> tuple[str, ...] | None:
     if task == "automatic-speech-recognition":
-        return _vocabulary(full, read)
+        return _vocabulary(full, read) if full.model_type != _WHISPER else None
     if task.endswith(_CLASSIFYING) and _problem(config) == "regression":
         return ("value",)
     if task.endswith(("classification", "segmentation")):
@@ -313,9 +320,24 @@ def _audio_input(full: Any, read: Read) -> InputSpec:
         return MelInput(
             sampling_rate=said.get("sampling_rate", 16_000), layout="kaldi", bins=bins, frames=frames, **own
         )
+    if full.model_type == _WHISPER:
+        rate, frames = said.get("sampling_rate", 16_000), 2 * full.max_source_positions
+        return MelInput(sampling_rate=rate, layout="whisper", bins=full.num_mel_bins, frames=frames)
     return AudioInput(
         sampling_rate=int(said.get("sampling_rate", 16_000)), normalize=bool(said.get("do_normalize", True))
     )
+
+
+def _whisper_decoder(full: Any, read: Read) -> dict[str, Any]:
+    """How a checkpoint of Whisper writes, for `ModelSpec.decoder`."""
+    said = read("generation_config.json")
+    generation = {name: said[name] for name in _GENERATION if said.get(name) is not None}
+    if said and "suppress_tokens" not in generation:
+        # Where nothing is said at all, the tokenizer says what is no speech.
+        generation["suppress_tokens"] = []
+    # The size of the vocabulary tells, as in OpenAI's own code: that of English alone has one token fewer.
+    multilingual = bool(said.get("is_multilingual", full.vocab_size >= 51_865))
+    return {"max_length": full.max_target_positions, "multilingual": multilingual, "generation": generation}
 
 
 def _image_input(full: Any, read: Read) -> InputSpec:

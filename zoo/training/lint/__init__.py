@@ -95,7 +95,7 @@ def _task_for(name: str, model: HasEncoder | None, labels: Sequence[str], rows: 
         return None
     if model.task.name == name and (model.task.labels or not model.task.needs_labels):
         return model.task
-    kind = zoo_tasks.get(name)
+    kind = zoo_tasks.get(name, model.spec)
     return zoo_tasks.make(name, model.spec, tuple(labels) or kind.labels_of(rows.targets()))
 
 
