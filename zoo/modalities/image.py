@@ -93,12 +93,23 @@ class ImageEncoder(Encoder):
 
 
 def header(raw: Any) -> tuple[int, int]:
-    """(width, height) of an image in any form that `encode` takes, from its header alone where it has one.
+    """(width, height) of an upright image in any form that `encode` takes, from its header alone where it has one.
 
     Raises InputError for what can't be opened. A file that is damaged further on shows only in decoding.
     """
     with _opened(raw) as image:
-        return image.size
+        return image.size[::-1] if _lies(image) else image.size
+
+
+def _lies(image: Image.Image) -> bool:
+    """Whether turning it upright swaps its sides, as far as its header says."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return False  # Pillow would decode the whole file to look for it
+    try:
+        return image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    # As in `_upright`.
+    except Exception:
+        return False
 
 
 @contextmanager

@@ -15,17 +15,21 @@ from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
 from zoo.tasks.base import Task
 from zoo.training.config import TrainConfig
 from zoo.training.data import hold_out, read
-from zoo.training.data.choose import roles_of
+from zoo.training.data.choose import facts, roles_of
 from zoo.training.data.rows import Rows
 from zoo.training.lint.fingerprints import fingerprints
 from zoo.training.lint.inputs import Place, check_images, check_recordings, check_tags, check_texts, refused
+from zoo.training.lint.pairs import check_pairs
+from zoo.training.lint.pictures import check_masks, check_objects
 from zoo.training.lint.report import Finding, LintReport
 from zoo.training.lint.tables import check_equal, check_labels
+from zoo.training.lint.written import check_answers, check_written
 
 __all__ = ["Finding", "LintReport", "lint", "lint_before"]
 
 # Rows whose inputs are opened before training; all of them by `zoo.lint`.
 _SAMPLE = 2_000
+_PICTURES = 300  # of those, masks and images with boxes, which are decoded
 _MEDIA = ("image", "audio")
 
 
@@ -57,8 +61,9 @@ def lint(
     columns: what the data calls the task's columns. labels: the model's own to be; those of the data when empty.
 
     Looked for: rows that can't be read, empty and repeated rows, rows with one input and two targets, rows in both
-    splits, labels that train lacks, one label alone, uneven and rare labels, labels written in two ways; with a model
-    also texts that are cut, other sampling rates, small images, and transcripts that CTC can't align.
+    splits, labels that train lacks, one label alone, uneven and rare labels, labels written in two ways; faults of
+    pairs of texts, of answers, summaries and translations, of boxes and of masks; with a model also texts that are
+    cut, other sampling rates, small images, and transcripts that CTC can't align. docs/lint.md lists them all.
     The report prints as a table; `report.ok` says whether training can be right. Raises DataError for data that can't
     be opened at all, ConfigError for options.
     """
@@ -113,7 +118,7 @@ def _look(
     """sample: how many rows' inputs are opened; None for all. skip: rows that can't be read are to be left out."""
     roles = roles_of(name)
     yield from refused([*train.skipped, *(val.skipped if val is not None else ())], skip=skip)
-    if train.target_role in ("label", "labels", "tags") and _discrete(train):
+    if train.target_role in ("label", "labels", "tags", "objects") and _discrete(train):
         known = labels if sample is None else ()
         yield from check_labels(train, val, known)
     if roles[-1] == "tags":
@@ -121,25 +126,58 @@ def _look(
     places = [Place(rows, i) for rows in (train, val) if rows is not None for i in _numbers(len(rows), sample)]
     if task is not None and model is not None:
         yield from _inputs(places, task, model, skip=skip)
+    yield from _targets(roles[-1], name, places, train, labels, task, model, sample=sample, skip=skip)
     if sample is None or len(train) <= 20 * sample:
-        yield from _equal(train, val, media=roles[0] in _MEDIA)
+        roles_of_input = facts(name)
+        paired = "text_pair" in (*roles_of_input.inputs, *roles_of_input.optional)
+        yield from _equal(train, val, media=roles[0] in _MEDIA, paired=paired)
+
+
+def _targets(
+    role: str,
+    name: str,
+    places: list[Place],
+    train: Rows,
+    labels: Sequence[str],
+    task: Task | None,
+    model: HasEncoder | None,
+    *,
+    sample: int | None,
+    skip: bool,
+) -> Iterator[Finding]:
+    """What targets say beside their inputs. role: the usual column of the target."""
+    encoder = model.encoder if model is not None else None
+    if role == "answers":
+        yield from check_answers(places, task, encoder, skip=skip)
+    elif role in ("summary", "translation"):
+        yield from check_written(places, name, task, encoder)
+    elif role in ("objects", "mask"):
+        if sample is not None:
+            places = [places[i] for i in _numbers(len(places), _PICTURES)]
+        if role == "objects":
+            yield from check_objects(places, skip=skip)
+        else:
+            known = labels or (task.labels if task is not None else ())
+            yield from check_masks(places, train, known, skip=skip)
 
 
 def _inputs(places: list[Place], task: Task, model: HasEncoder, *, skip: bool) -> Iterator[Finding]:
     given = model.spec.input
     if isinstance(given, TextInput):
-        yield from check_texts(places, task, model.encoder)
+        yield from check_texts(places, task, model.encoder, skip=skip)
     elif isinstance(given, ImageInput):
         yield from check_images(places, model.spec, skip=skip)
     elif isinstance(given, AudioInput):
         yield from check_recordings(places, task, given.sampling_rate, skip=skip)
 
 
-def _equal(train: Rows, val: Rows | None, *, media: bool) -> Iterator[Finding]:
+def _equal(train: Rows, val: Rows | None, *, media: bool, paired: bool) -> Iterator[Finding]:
     every = [rows for rows in (train, val) if rows is not None]
     try:
         inputs = [given for rows in every for given in rows.inputs()]
         yield from check_equal(train, val, fingerprints(inputs, files=media), train.targets())
+        if paired:
+            yield from check_pairs(train, val, inputs)
     except DataError:
         return  # A row that can't be read is reported where it is read.
 

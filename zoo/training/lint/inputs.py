@@ -14,7 +14,7 @@ from zoo.modalities.base import Encoder
 from zoo.modalities.image import header
 from zoo.spec import ImageInput, ModelSpec
 from zoo.tasks.base import Task
-from zoo.training.data.rows import Rows
+from zoo.training.data.rows import Row, Rows
 from zoo.training.lint.report import Finding
 from zoo.training.lint.tables import SHOWN
 
@@ -33,8 +33,12 @@ class Place:
         return self.rows.where(self.number)
 
     @property
+    def row(self) -> Row:
+        return self.rows[self.number]
+
+    @property
     def given(self) -> Any:
-        return self.rows[self.number].input
+        return self.row.input
 
 
 def unreadable(places: Sequence[Place], look: Callable[[Place], Any]) -> tuple[list[tuple[Place, Any]], list[str]]:
@@ -63,17 +67,23 @@ def refused(messages: Sequence[str], *, skip: bool) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def check_texts(places: Sequence[Place], task: Task, encoder: Encoder) -> Iterator[Finding]:
-    """How many texts are longer than the model sees."""
+_WINDOWS = "They are cut into windows, each trained on with the whole row's target where that is one label."
+_ANSWERS = "They are gone through in windows; in those without the answer there is none."
+_CUT = "Their end is left out in training."
+
+
+def check_texts(places: Sequence[Place], task: Task, encoder: Encoder, *, skip: bool) -> Iterator[Finding]:
+    """Texts that the model can't take, and how many are longer than it sees."""
     longest = getattr(task.spec.input, "max_length", 0)
-    read, _ = unreadable(places, lambda place: len(task.windows(encoder, place.given)))
+    read, bad = unreadable(places, lambda place: len(task.windows(encoder, place.given)))
+    yield from refused(bad, skip=skip)
     cut = [place for place, windows in read if windows > 1]
     if cut:
         share = len(cut) / len(read)
         yield Finding(
             "warning" if share > 0.05 else "note", "long-texts",
             f"{share:.0%} of the texts are longer than the {longest} tokens that the model sees at once.",
-            "They are cut into windows, each trained on with the whole row's target where that is one label.",
+            {"summary": _CUT, "translation": _CUT, "answers": _ANSWERS}.get(task.columns[1] or "", _WINDOWS),
             len(cut), tuple(place.where for place in cut[:SHOWN]),
         )  # fmt: skip
 

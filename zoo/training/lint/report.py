@@ -76,6 +76,11 @@ class LintReport:
         return tuple(finding for finding in self.findings if finding.level == level)
 
 
+def weight_of(count: int, total: int, share: float = 0.01) -> Level:
+    """The level of what does no harm where it is rare: a warning from this share of the rows."""
+    return "warning" if count > share * total else "note"
+
+
 def _block(finding: Finding) -> str:
     lines = [_wrap(f"{finding.level:<8} {finding.message}", " " * 9)]
     if finding.rows:

@@ -24,7 +24,8 @@ def check_labels(train: Rows, val: Rows | None, known: Sequence[str]) -> Iterato
     for index, label in labels_of(train):
         counts[label] += 1
         first.setdefault(label, index)
-    if train.target_role != "labels" or all(train.targets()):
+    # One kind of object is worth finding; one class is nothing to tell apart.
+    if train.target_role != "objects" and (train.target_role != "labels" or all(train.targets())):
         yield from _one_alone(counts, len(train))
     yield from _unseen(train, first, known, "the labels given")
     if val is not None:
