@@ -30,6 +30,8 @@ BARE = (
     "question-answering",
     "summarization",
     "translation",
+    "zero-shot-image-classification",
+    "zero-shot-audio-classification",
 )
 
 
@@ -43,6 +45,8 @@ def upstream(spec: ModelSpec) -> Any:
 
     classes = {
         "feature-extraction": transformers.AutoModel,
+        "zero-shot-image-classification": transformers.AutoModel,
+        "zero-shot-audio-classification": transformers.AutoModel,
         "fill-mask": transformers.AutoModelForMaskedLM,
         "question-answering": transformers.AutoModelForQuestionAnswering,
         "text-generation": transformers.AutoModelForCausalLM,
@@ -57,7 +61,7 @@ def upstream(spec: ModelSpec) -> Any:
     config = transformers.AutoConfig.for_model(spec.architecture, **spec.config)
     if spec.embedding.pooling == "xvector":
         return transformers.AutoModelForAudioXVector.from_config(config)
-    if spec.tasks[0].endswith(("-classification", "-segmentation")):
+    if spec.tasks[0].endswith(("-classification", "-segmentation")) and spec.text is None:
         config.num_labels = len(catalog.labels(spec))
     if spec.architecture == "whisper":
         return transformers.AutoModelForSpeechSeq2Seq.from_config(config)

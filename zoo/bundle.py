@@ -46,8 +46,10 @@ class Parity(Frozen):
     samples: int
     cases: int = Field(description="Batches compared: every batch size, each over ragged rows.")
     batch_sizes: tuple[int, ...]
-    max_abs_difference: float = Field(description="Over every element of every output.")
-    scale: float = Field(description="The largest absolute value of torch's outputs.")
+    max_abs_difference: float = Field(
+        description="Over every element of the output that differs the most, by its own scale."
+    )
+    scale: float = Field(description="The largest absolute value of that output, by torch.")
     tolerance: float = Field(description="Allowed difference, already multiplied by the scale.")
     agreement: float = Field(description="Share of samples whose final result is the same, in [0, 1].")
     source: Literal["user", "built-in"]

@@ -202,7 +202,7 @@ def _dynamic(ragged: bool, torch: Any) -> dict[int, Any]:
 def _example(reference: Predictor) -> dict[str, Array]:
     """Built-in samples as one batch, whatever the user's are: they are ragged for certain."""
     options = reference.task.parse_options(reference.task.sample_options)
-    windows = [reference.task.probe(reference.encoder, raw, options)[0] for raw in reference.task.samples()]
+    windows = [reference.task.probe(reference.encoder, raw, options)[0] for raw in reference.task.traced()]
     return reference.task.collate(reference.encoder, windows)
 
 
@@ -229,7 +229,8 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
         return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
     if name in ("attention_mask", "encoder_hidden") and "decoder_input_ids" in example:
         length = example["attention_mask"].shape[1] if "attention_mask" in example else None
-    if array.ndim > 1 and length is not None and array.shape[1] == length:
+    # A vector may have as many numbers as the sample has tokens.
+    if array.ndim > 1 and length is not None and array.shape[1] == length and not name.endswith("_embeds"):
         shape[1] = "length"
     elif name == "logits" and array.ndim == 3:
         shape[1] = "frames"

@@ -137,7 +137,8 @@ class Index:
         return [Neighbour(self.names[place], min(max(score, -1.0), 1.0), place) for score, place in best]
 
     def search(self, model: Predictor, query: Any, *, top_k: int = 10, **options: Any) -> list[Neighbour]:
-        """The rows nearest to a raw input. model: the one that made the index. options: of `model.embed()`."""
+        """The rows nearest to a raw input. model: the one that made the index. options: of `model.embed()`, such as
+        side="text" for a text among images."""
         if model.spec.name != self.model:
             raise ConfigError(
                 f"The index is of {self.model!r}, and {model.spec.name!r} embeds into another space: search with the "

@@ -93,7 +93,18 @@ def make_batch(encoder: Encoder, task: Task, examples: Sequence[Example]) -> Bat
 
 
 def batches(windows: Sequence[Example], limits: Limits) -> Iterator[list[Example]]:
-    """Windows longest first, cut where one more would break the limits. Never empty, never unbounded."""
+    """Windows longest first, cut where one more would break the limits. Never empty, never unbounded.
+
+    Those of one batch have the same inputs: of a model with two towers some may be images, and others texts.
+    """
+    kinds: dict[frozenset[str], list[Example]] = {}
+    for window in windows:
+        kinds.setdefault(frozenset(window.inputs), []).append(window)
+    for alike in kinds.values():
+        yield from _cut(alike, limits)
+
+
+def _cut(windows: Sequence[Example], limits: Limits) -> Iterator[list[Example]]:
     batch: list[Example] = []
     for window in sorted(windows, key=lambda w: w.length, reverse=True):
         full = len(batch) >= limits.rows

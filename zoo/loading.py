@@ -276,6 +276,8 @@ def _tokenizer(
         if spec.decoder is not None:
             tokens = spec.decoder.languages.values() if spec.decoder.language_tokens else ()
             return byte_tokenizer(style="seq2seq", languages=tuple(tokens))
+        if spec.architecture == "clip":
+            return byte_tokenizer(style="clip")
         plain = spec.tasks[0] in ("text-generation", "text-to-speech")
         return byte_tokenizer(style="gpt" if plain else "bert")
     if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
@@ -335,12 +337,14 @@ def _given_tokenizer(given: Any, spec: ModelSpec) -> tokenizers.Tokenizer:
 
 def _fit_vocabulary(spec: ModelSpec, words: tokenizers.Tokenizer | None, state: Any) -> ModelSpec:
     """With random weights the embedding may be made as large as the tokenizer needs."""
-    if words is None or state is not None or "vocab_size" not in spec.config:
+    config = spec.config if spec.text is None else spec.config.get("text_config", {})
+    if words is None or state is not None or "vocab_size" not in config:
         return spec
     size = words.get_vocab_size()
-    if size <= int(spec.config["vocab_size"]):
+    if size <= int(config["vocab_size"]):
         return spec
-    return spec.evolve(config={**spec.config, "vocab_size": size})
+    grown = {**config, "vocab_size": size}
+    return spec.evolve(config=grown if spec.text is None else {**spec.config, "text_config": grown})
 
 
 def _labels(spec: ModelSpec, task: str, given: Sequence[str] | None, *, default: str) -> tuple[str, ...] | None:

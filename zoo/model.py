@@ -70,6 +70,10 @@ class Model(Predictor):
     def _embedder(self, pooling: Pooling | None) -> Forward:
         return backends.torch_embed(self.module, self.device, pooling=pooling)
 
+    def _state(self) -> Any:
+        # Tensors count what is written into them.
+        return id(self.module), sum(parameter._version for parameter in self.module.parameters())
+
     def _stepper(self) -> Stepper:
         return backends.cached_stepper(self.module, self.device)
 
@@ -261,7 +265,7 @@ class Model(Predictor):
         """Export to ONNX with everything that serving needs, checked against this model, or raise ParityError.
 
         samples: raw inputs, as for predict(), to compare on; built-in ones when None.
-        tolerance: allowed difference of any output, times the larger of 1 and the largest output.
+        tolerance: allowed difference of any output, times the larger of 1 and the largest number in it.
         Returns the bundle, opened on the CPU; its figures are in `bundle.card.parity`.
         """
         from zoo import exporting

@@ -16,6 +16,7 @@ import numpy as np
 from zoo.bundle import Parity
 from zoo.errors import ParityError
 from zoo.inference import RowOutcome
+from zoo.modalities.base import Array
 from zoo.predictor import Predictor
 
 # Below this share of the outputs' scale, two different answers are a tie that rounding may break either way.
@@ -23,9 +24,27 @@ _TIE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
+class _Gap:
+    """Of one output: the largest difference, and the largest absolute value that torch gave."""
+
+    difference: float = 0.0
+    scale: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """What is compared with the tolerance. Infinite for NaN."""
+        found = self.difference / max(1.0, self.scale)
+        return float("inf") if np.isnan(found) else found
+
+    def widened(self, other: _Gap) -> _Gap:
+        # max() would drop a NaN that comes second.
+        larger = other.difference > self.difference or np.isnan(other.difference)
+        return _Gap(other.difference if larger else self.difference, max(self.scale, other.scale))
+
+
+@dataclass(frozen=True, slots=True)
 class _Case:
-    difference: float
-    scale: float
+    gaps: dict[str, _Gap]
     same: bool
 
 
@@ -35,7 +54,7 @@ def compare(
     """Compare two predictors on raw inputs.
 
     samples: raw inputs as `predict` takes them; built-in ones of ragged lengths when None.
-    tolerance: allowed absolute difference of any output, times the larger of 1 and the outputs' largest value.
+    tolerance: allowed absolute difference of any output, times the larger of 1 and that output's largest value.
     Returns the figures; raises ParityError, with them as `report`, when outputs differ by more or a result differs.
     """
     raws = list(samples) if samples is not None else reference.task.samples()
@@ -50,15 +69,19 @@ def compare(
         )
     ]
     same = [case.same for case in cases] + _same_generation(reference, candidate, raws)
-    scale = max(case.scale for case in cases)
+    gaps: dict[str, _Gap] = {}
+    for case in cases:
+        gaps.update({name: gaps.get(name, _Gap()).widened(gap) for name, gap in case.gaps.items()})
+    # Each output by its own scale: vectors of unit length beside logits of a hundred must not be judged by those.
+    worst = max(gaps.values(), key=lambda gap: gap.share)
     report = Parity(
         passed=False,
         samples=len(raws),
         cases=len(cases),
         batch_sizes=sizes,
-        max_abs_difference=max(case.difference for case in cases),
-        scale=scale,
-        tolerance=tolerance * max(1.0, scale),
+        max_abs_difference=worst.difference,
+        scale=worst.scale,
+        tolerance=tolerance * max(1.0, worst.scale),
         agreement=sum(same) / len(same),
         source="built-in" if samples is None else "user",
     )
@@ -80,21 +103,22 @@ def explain(report: Parity) -> str:
 def _compare_row(
     reference: Predictor, candidate: Predictor, expected: RowOutcome, got: RowOutcome, options: Any
 ) -> _Case:
-    difference = scale = 0.0
+    gaps: dict[str, _Gap] = {}
     for ours, theirs in zip(got.outputs, expected.outputs, strict=True):
         for name, array in theirs.items():
             if array.shape != ours[name].shape:
-                return _Case(float("inf"), float(np.abs(array).max(initial=0.0)), False)
-            if array.dtype.kind == "f":
-                gap = np.abs(ours[name] - array).max(initial=0.0)
-                # max() would drop a NaN that comes second.
-                difference = float(gap) if np.isnan(gap) else max(difference, float(gap))
-                scale = max(scale, float(np.abs(array).max(initial=0.0)))
-            elif not np.array_equal(array, ours[name]):
-                difference = float("inf")
+                return _Case({name: _Gap(float("inf"), float(np.abs(array).max(initial=0.0)))}, False)
+            gaps[name] = gaps.get(name, _Gap()).widened(_gap(array, ours[name]))
     decoded = [p.task.decode(row.outputs, row.windows, options) for p, row in ((reference, expected), (candidate, got))]
-    tie = difference <= _TIE * max(1.0, scale)
-    return _Case(difference, scale, tie or reference.task.same(*decoded))
+    tie = all(gap.share <= _TIE for gap in gaps.values())
+    return _Case(gaps, tie or reference.task.same(*decoded))
+
+
+def _gap(expected: Array, came: Array) -> _Gap:
+    if expected.dtype.kind == "f":
+        gap = float(np.abs(came - expected).max(initial=0.0))
+        return _Gap(gap, float(np.abs(expected).max(initial=0.0)))
+    return _Gap() if np.array_equal(expected, came) else _Gap(float("inf"))
 
 
 def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[bool]:

@@ -14,15 +14,19 @@ from zoo.errors import ConfigError, DataError, InputError
 from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, run_rows
 from zoo.modalities.base import Array, Encoder
 from zoo.modalities.text import TextEncoder
+from zoo.modalities.towers import TEXT, TowersEncoder
 from zoo.results import Generation, RowError
 from zoo.spec import ModelSpec
 from zoo.tasks.base import Task
+from zoo.tasks.contrastive import LABELS, CandidateOptions, Contrastive
 from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
+
+_TEXTS = 32  # in a batch, of a model whose batches are else measured for images or sound
 
 
 def labels_for(task: str, spec: ModelSpec) -> tuple[str, ...]:
@@ -36,6 +40,7 @@ class Predictor(ABC):
     spec: ModelSpec
     task: Task
     encoder: Encoder
+    _candidates: tuple[Any, Array] | None = None  # the candidate labels last asked for, and their vectors
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -58,6 +63,10 @@ class Predictor(ABC):
     @abstractmethod
     def _stepper(self) -> Stepper:
         """What generation asks for the next token's logits."""
+
+    @abstractmethod
+    def _state(self) -> Any:
+        """What changes whenever the weights do: what was computed with others is of no use then."""
 
     @abstractmethod
     def _sequence_stepper(self) -> SequenceStepper:
@@ -99,12 +108,15 @@ class Predictor(ABC):
         self,
         inputs: Any,
         *,
+        side: str | None = None,
         pooling: Pooling | None = None,
         normalize: bool | None = None,
         batch_size: BatchSize = "auto",
     ) -> Array:
         """One vector an input: float32 `[N, D]` for a list, `[D]` for one input.
 
+        side: of a model with two towers, what the inputs are: "text", or "image" or "audio", which are also what they
+            are taken for where nothing is said. A single input can say it itself: {"text": "a cat"}.
         pooling: "mean", "cls", "max" or "last" over the real tokens or frames; the spec's own when not given.
         normalize: to unit length; the spec's own when not given. Longer inputs are embedded in windows,
         averaged by length.
@@ -112,8 +124,12 @@ class Predictor(ABC):
         task = FeatureExtraction(self.spec)
         options = task.parse_options({} if normalize is None else {"normalize": normalize})
         several = self.encoder.several(inputs)
+        raws = [inputs] if several is None else several
+        if side is not None:
+            raws = [self._towers.named(raw, side) for raw in raws]
+            batch_size = _TEXTS if (side, batch_size) == (TEXT, "auto") else batch_size
         outcomes = run_rows(
-            [inputs] if several is None else several,
+            raws,
             prepare=lambda raw: task.encode(self.encoder, raw, options),
             encoder=self.encoder,
             task=task,
@@ -134,16 +150,32 @@ class Predictor(ABC):
         probe: on `Task.probe`'s windows, as the parity check compares them.
         """
         prepare = self.task.probe if probe else self.task.encode
+        forward = self._matching(options) if isinstance(options, CandidateOptions) else self.forward
         return run_rows(
             inputs,
             prepare=lambda raw: prepare(self.encoder, raw, options),
             encoder=self.encoder,
             task=self.task,
-            forward=self.forward,
+            forward=forward,
             batch_size=batch_size,
             accelerated=self.accelerated,
             on_error=on_error,
         )
+
+    def _matching(self, options: CandidateOptions) -> Forward:
+        """The forward function with the candidates' vectors beside its outputs, which are embedded once."""
+        assert isinstance(self.task, Contrastive)
+        wanted = (self._state(), self.task.hypotheses(options))
+        if self._candidates is None or self._candidates[0] != wanted:
+            self._candidates = (wanted, self.embed(list(wanted[1]), side=TEXT, normalize=True))
+        vectors = self._candidates[1]
+
+        def forward(batch: Any) -> dict[str, Array]:
+            outputs = self.forward(batch)
+            rows = len(next(iter(outputs.values())))
+            return {**outputs, LABELS: np.broadcast_to(vectors, (rows, *vectors.shape))}
+
+        return forward
 
     def _decode(self, inputs: Iterable[Any], options: Any, batch_size: BatchSize, on_error: OnError) -> Iterator[Any]:
         for outcome in self.outcomes(inputs, options, batch_size=batch_size, on_error=on_error):
@@ -207,6 +239,12 @@ class Predictor(ABC):
             if on_error == "raise":
                 raise type(error)(f"row {row}: {error}", row=row) from error
             return RowError(row, self.encoder.describe(raw), type(error).__name__, str(error))
+
+    @property
+    def _towers(self) -> TowersEncoder:
+        if not isinstance(self.encoder, TowersEncoder):
+            raise ConfigError(f"{self.spec.name} takes one kind of input, {self.spec.input.kind}: leave side= out.")
+        return self.encoder
 
     @property
     def _text_encoder(self) -> TextEncoder:

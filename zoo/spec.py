@@ -29,7 +29,9 @@ TaskName = Literal[
     "image-classification",
     "image-segmentation",
     "object-detection",
+    "zero-shot-image-classification",
     "audio-classification",
+    "zero-shot-audio-classification",
     "automatic-speech-recognition",
     "feature-extraction",
     "tabular-classification",
@@ -113,15 +115,18 @@ class MelInput(Frozen):
     """Sound as a log-mel spectrogram of fixed length, a frame every 10 ms: float32 `input_features`.
 
     "whisper": `[bins, frames]`, as WhisperFeatureExtractor. "kaldi": `[frames, bins]`, as ASTFeatureExtractor.
+    "clap": `[1, frames, bins]`, and "clap-fusion": `[4, frames, bins]` with int64 `is_longer`, as ClapFeatureExtractor.
     """
 
     kind: Literal["mel"] = "mel"
     sampling_rate: int = Field(ge=8000, description="Hz.")
-    layout: Literal["whisper", "kaldi"]
+    layout: Literal["whisper", "kaldi", "clap", "clap-fusion"]
     bins: int = Field(gt=0, description="Mel filters.")
     frames: int = Field(ge=10, description="What the model sees at once; longer recordings are cut into windows.")
     mean: float = Field(default=0.0, description='Of "kaldi" features: (x - mean) / (2 std).')
     std: float = Field(default=0.5, gt=0)
+    low: float = Field(default=0.0, ge=0, description='Of "clap": Hz, where the lowest filter begins.')
+    high: float | None = Field(default=None, gt=0, description="Hz, where the highest ends; None is half the rate.")
 
 
 class TabularColumn(Frozen):
@@ -196,6 +201,10 @@ class Embedding(Frozen):
 
     pooling: Pooling = "mean"
     normalize: bool = False
+    match: Literal["softmax", "sigmoid"] = Field(
+        default="softmax",
+        description="Of a model with two towers: whether texts are rivals for an image, or each fits it or not.",
+    )
 
 
 class Decoder(Frozen):
@@ -231,6 +240,9 @@ class ModelSpec(Frozen):
     config: dict[str, Any] = Field(default_factory=dict, description="The backend's own options for this architecture.")
     weights: Weights | None = None
     input: InputSpec
+    text: TextInput | None = Field(
+        default=None, description="Of a model with two towers in one space: the texts that its other tower takes."
+    )
     labels: tuple[str, ...] | str | None = Field(
         default=None, description="Labels in the order of the logits, or the name of a label set beside the YAML files."
     )
@@ -263,6 +275,8 @@ class ModelSpec(Frozen):
         if self.input.kind not in allowed:
             kinds = " or ".join(map(repr, allowed))
             raise ValueError(f"modality {self.modality!r} takes input of kind {kinds}, not {self.input.kind!r}")
+        if self.text is not None and self.modality not in ("vision", "audio"):
+            raise ValueError("text is for a model of images or sound whose other tower takes texts")
         return self
 
     @classmethod
@@ -281,7 +295,7 @@ class ModelSpec(Frozen):
     @property
     def has_tokenizer(self) -> bool:
         """Whether the model reads or writes text."""
-        return self.input.kind == "text" or self.decoder is not None
+        return self.input.kind == "text" or self.decoder is not None or self.text is not None
 
     def evolve(self, **changes: Any) -> ModelSpec:
         """A validated copy with some fields changed."""
@@ -309,6 +323,7 @@ def card(spec: ModelSpec) -> str:
         "parameters": f"{spec.parameters / 1e6:,.1f} M" if spec.parameters else None,
         "input": f"{kind} "
         + (str(spec.input) if kind == "tabular" else ", ".join(f"{key}={value}" for key, value in shown.items())),
+        "text": f"up to {spec.text.max_length} tokens, into the same space" if spec.text else None,
         "labels": labels,
         "license": spec.license,
         "paper": spec.paper,

@@ -88,6 +88,12 @@ def _boxed(task: Task) -> list[Any]:
     return [{"image": raws[i % len(raws)], "objects": found[i % len(found)]} for i in range(6)]
 
 
+def _captioned(task: Task) -> list[Any]:
+    raws = task.samples()
+    captions = ("a cat", "two dogs in the rain", "once upon a time", "snow", "中文", "a b c")
+    return [(raws[i % len(raws)], caption) for i, caption in enumerate(captions)]
+
+
 CASES: dict[str, Case] = {
     "image-segmentation": Case(_masked, ["ground", "sky"]),
     "text-classification": Case(_alternating("no", "yes"), ["no", "yes"]),
@@ -98,6 +104,8 @@ CASES: dict[str, Case] = {
     ),
     "image-classification": Case(_alternating("cat", "dog"), ["cat", "dog"]),
     "object-detection": Case(_boxed, ["cat", "dog"], options={"threshold": 0.0, "top_k": 5}),
+    "zero-shot-image-classification": Case(_captioned, options={"candidate_labels": ["cat", "dog", "nothing"]}),
+    "zero-shot-audio-classification": Case(_captioned, options={"candidate_labels": ["cat", "dog", "nothing"]}),
     "audio-classification": Case(_alternating("off", "on"), ["off", "on"]),
     "token-classification": Case(_tagged, ["O", "B-PER", "I-PER"]),
     "question-answering": Case(_answered),

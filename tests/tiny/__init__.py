@@ -69,6 +69,8 @@ def size_of(spec: ModelSpec) -> str:
     backbone = spec.config.get("backbone_config")
     if backbone:
         name = f"{name}-{backbone['model_type']}"
+    if getattr(spec.input, "layout", None) == "clap-fusion":
+        name = "clap-fusion"
     fitting = [key for key in _sizes(spec.backend) if name.startswith(key)]
     if not fitting:
         raise LookupError(f"{spec.name}: no tiny size for {spec.architecture!r}; add one to tests/tiny/{spec.backend}/")

@@ -47,6 +47,10 @@ def search(
     model: Name,
     target: Target,
     query: Annotated[str, typer.Argument(metavar="INPUT", help="A text or a file.", show_default=False)],
+    side: Annotated[
+        str | None,
+        typer.Option(metavar="text|image|audio", help="What INPUT is, for a model that embeds two kinds."),
+    ] = None,
     top_k: Annotated[int, typer.Option(help="How many to list.")] = 10,
     weights: Weights = PRETRAINED,
     revision: Revision = None,
@@ -57,7 +61,8 @@ def search(
     """List the files of an index that are nearest to an input. The model is the one that made the index."""
     from zoo.index import Index
 
-    found = Index.load(target).search(_predictor(model, weights, revision, tokenizer, device), query, top_k=top_k)
+    predictor = _predictor(model, weights, revision, tokenizer, device)
+    found = Index.load(target).search(predictor, query, top_k=top_k, side=side)
     if as_json:
         emit([item.to_dict() for item in found])
         return

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zoo.errors import SpecError
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.spec import ImageInput, MelInput, ModelSpec, TabularInput, TextInput
+from zoo.spec import AudioInput, ImageInput, MelInput, ModelSpec, TabularInput, TextInput
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Array", "Encoder", "Example", "make_encoder"]
+    from zoo.modalities.text import TextEncoder
+
+__all__ = ["Array", "Encoder", "Example", "make_encoder", "side_of"]
 
 
 def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder: Path | None = None) -> Encoder:
-    """The encoder of a model, by `spec.input.kind`.
+    """The encoder of a model, by `spec.input.kind`; of both kinds of input for a model with two towers.
 
     tokenizer: for text, and for speech that the model writes down; when not given, `tokenizer.json` of `folder`, a
     saved model or a bundle. Raises SpecError without either, or with a tokenizer that the input does not allow.
     """
     words = _words(spec, tokenizer, folder) if spec.has_tokenizer else None
     if isinstance(spec.input, TextInput):
-        from zoo.modalities.text import TextEncoder
-
         assert words is not None
-        pad_id, eos_id = _token(spec, "pad_token_id"), _token(spec, "eos_token_id")
-        return TextEncoder(spec.input, words, pad_id=pad_id, eos_id=eos_id)
+        return _text_encoder(spec, spec.input, words)
+    media = _media_encoder(spec, words)
+    if spec.text is None:
+        return media
+    from zoo.modalities.towers import TowersEncoder
+
+    assert words is not None
+    return TowersEncoder(media, _text_encoder(spec, spec.text, words), side=side_of(spec))
+
+
+def side_of(spec: ModelSpec) -> str:
+    """What the first tower of a model with two takes: "image" or "audio"."""
+    return "image" if isinstance(spec.input, ImageInput) else "audio"
+
+
+def _media_encoder(spec: ModelSpec, words: Tokenizer | None) -> Encoder:
     if isinstance(spec.input, ImageInput):
         from zoo.modalities.image import ImageEncoder
 
@@ -42,6 +57,7 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
         return TabularEncoder(spec.input)
     from zoo.modalities.audio import AudioEncoder
 
+    assert isinstance(spec.input, AudioInput)
     return AudioEncoder(spec.input)
 
 
@@ -49,13 +65,20 @@ def _words(spec: ModelSpec, tokenizer: Tokenizer | None, folder: Path | None) ->
     from zoo.modalities.text import read_tokenizer
 
     if tokenizer is None and folder is None:
-        verb = "takes" if isinstance(spec.input, TextInput) else "writes"
+        verb = "writes" if spec.decoder is not None and not isinstance(spec.input, TextInput) else "takes"
         raise SpecError(f"{spec.name} {verb} text: it needs a tokenizer, or a folder that holds tokenizer.json.")
     return tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
 
 
-def _token(spec: ModelSpec, name: str) -> int | None:
-    value = spec.config.get(name)
+def _text_encoder(spec: ModelSpec, text: TextInput, words: Tokenizer) -> TextEncoder:
+    from zoo.modalities.text import TextEncoder
+
+    config = spec.config.get("text_config", {}) if spec.text is not None else spec.config
+    return TextEncoder(text, words, pad_id=_token(config, "pad_token_id"), eos_id=_token(config, "eos_token_id"))
+
+
+def _token(config: Mapping[str, Any], name: str) -> int | None:
+    value = config.get(name)
     # Some configurations list several; the first is the tokenizer's own.
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     return first if isinstance(first, int) and not isinstance(first, bool) else None

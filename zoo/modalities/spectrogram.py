@@ -1,4 +1,4 @@
-"""Sound as a log-mel spectrogram of a fixed length: what Whisper and the Audio Spectrogram Transformer see."""
+"""Sound as a log-mel spectrogram of a fixed length: what Whisper, the Audio Spectrogram Transformer and CLAP see."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from zoo.modalities import recordings
+from zoo.modalities import clap, recordings
 from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.mel import hann, mel_filters, power_frames
@@ -31,7 +31,9 @@ class MelEncoder(Encoder):
     layout "whisper": `[bins, frames]`; log10 of the power, at most 8 below the loudest, as transformers'
     WhisperFeatureExtractor. layout "kaldi": `[frames, bins]`; Kaldi's fbank, then (x - mean) / (2 std), as
     ASTFeatureExtractor. A shorter recording is padded with silence ("whisper") or with zeros before the
-    normalisation ("kaldi"), a longer one is cut into windows of equal length.
+    normalisation ("kaldi"), a longer one is cut into windows of equal length. layouts "clap" and "clap-fusion": see
+    `zoo.modalities.clap`; with "clap" the windows of a longer one are whole, and overlap; with "clap-fusion" there is
+    one window always, and int64 `is_longer [1]` beside it.
 
     target: how texts are written that the model answers with; None for one that writes none.
     """
@@ -46,7 +48,14 @@ class MelEncoder(Encoder):
         """One recording as windows. raw and errors: as of `AudioEncoder.encode`."""
         rate = self.input.sampling_rate
         wave = read_wave(raw, rate, self._shortest)
-        size, starts = windows_of(len(wave), self._longest, overlap)
+        if self.input.layout == "clap-fusion":
+            longer = np.array([int(clap.is_longer(wave, self.input))], dtype=np.int64)
+            inputs = {"input_features": clap.fused_features(wave, self.input), "is_longer": longer}
+            return [Example(inputs, len(wave), AudioSource(len(wave), rate))]
+        if self.input.layout == "clap":
+            size, starts = min(len(wave), self._longest), whole_windows(len(wave), self._longest)
+        else:
+            size, starts = windows_of(len(wave), self._longest, overlap)
         return [
             Example(
                 {"input_features": self.features(wave[start : start + size])},
@@ -68,14 +77,18 @@ class MelEncoder(Encoder):
         return Example({"input_features": whisper_features(wave, self.input, frames)}, len(wave), source)
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Array]:
-        """float32 `input_features [B, ...]`."""
-        return {"input_features": np.stack([example.inputs["input_features"] for example in examples])}
+        """float32 `input_features [B, ...]`, and int64 `is_longer [B, 1]` of "clap-fusion"."""
+        return {
+            name: np.stack([example.inputs[name] for example in examples])
+            for name in ("input_features", "is_longer")
+            if name in examples[0].inputs
+        }
 
     def features(self, wave: Array) -> Array:
         """wave: float32 `[S]` in [-1, 1] at the model's rate, no longer than one window."""
         if self.input.layout == "whisper":
             return whisper_features(wave, self.input, self.input.frames)
-        return kaldi_features(wave, self.input)
+        return (clap.clap_features if self.input.layout == "clap" else kaldi_features)(wave, self.input)
 
     def seconds(self, raw: Any) -> float:
         """How long a recording is, from its header alone where it has one. Raises InputError as `encode` does."""
@@ -92,8 +105,16 @@ class MelEncoder(Encoder):
 
 def samples_seen(input: MelInput) -> int:
     """The longest window, in samples: 30 s of Whisper's 3,000 frames, 10.255 s of AST's 1,024."""
+    if input.layout.startswith("clap"):
+        return clap.longest(input)
     hop = _hop(input)
     return input.frames * hop if input.layout == "whisper" else (input.frames - 1) * hop + _width(input)
+
+
+def whole_windows(total: int, size: int) -> list[int]:
+    """Where windows begin that are all of one size, as few as cover a recording, at equal distances."""
+    count = max(1, math.ceil(total / size))
+    return [round(index * (total - size) / (count - 1)) for index in range(count)] if count > 1 else [0]
 
 
 def whisper_features(wave: Array, input: MelInput, frames: int) -> Array:

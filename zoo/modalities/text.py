@@ -306,12 +306,14 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 
 
 def byte_tokenizer(
-    *, style: Literal["bert", "gpt", "seq2seq", "whisper"], languages: Sequence[str] = (), timestamps: int = 0
+    *, style: Literal["bert", "gpt", "clip", "seq2seq", "whisper"], languages: Sequence[str] = (), timestamps: int = 0
 ) -> Tokenizer:
     """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
 
     "bert": [PAD] [CLS] [SEP] [UNK], then the bytes, then [MASK]; words and punctuation apart; [CLS] text [SEP].
     "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
+    "clip": the bytes, then <|startoftext|> and <|endoftext|>, which is the last, as CLIP's models read a text off at
+        its highest id; <|startoftext|> text <|endoftext|>.
     "seq2seq": <s> <pad> </s> <unk>, the languages' tokens, the bytes; text </s>, the first language before it.
     "whisper": the bytes in order, then Whisper's special tokens in its own order, the languages' among them, and as
     many timestamps; a text is its bytes and nothing else.
@@ -331,8 +333,15 @@ def byte_tokenizer(
         return tokenizer
     if style == "gpt":
         return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
+    if style == "clip":
+        names = ["<|startoftext|>", "<|endoftext|>"]
+        tokenizer = _byte_level(alphabet, special=(), last=names)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{names[0]} $A {names[1]}", special_tokens=[(name, tokenizer.token_to_id(name)) for name in names]
+        )
+        return tokenizer
     if style != "bert":
-        raise SpecError(f'style is {style!r}; it is "bert", "gpt", "seq2seq" or "whisper".')
+        raise SpecError(f'style is {style!r}; it is "bert", "gpt", "clip", "seq2seq" or "whisper".')
     tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=("[MASK]",))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]

@@ -13,6 +13,7 @@ from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Device, Session
+from zoo.runtime.towers import TowerSessions
 from zoo.tasks import make
 from zoo.tasks.generation import RerunStepper, Stepper
 from zoo.tasks.sequences import SequenceStepper
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class BundleModel(Predictor):
     """An exported model, ready to answer. Made by `zoo.runtime.load`."""
 
-    def __init__(self, folder: Path, card: bundle.Card, session: Session | SequenceSession) -> None:
+    def __init__(self, folder: Path, card: bundle.Card, session: Session | SequenceSession | TowerSessions) -> None:
         self.folder = folder
         self.card = card
         self.session = session
@@ -41,7 +42,7 @@ class BundleModel(Predictor):
         return self.session.run(batch.inputs)
 
     def _embedder(self, pooling: Pooling | None) -> Forward:
-        if self.card.task != "feature-extraction":
+        if self.card.task != "feature-extraction" and not isinstance(self.session, TowerSessions):
             raise ConfigError(
                 f"This bundle was exported for {self.card.task}. To embed, load the model with "
                 "task='feature-extraction' and export that."
@@ -52,6 +53,9 @@ class BundleModel(Predictor):
                 "an export of its own."
             )
         return self.forward
+
+    def _state(self) -> Any:
+        return None
 
     def _stepper(self) -> Stepper:
         return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
@@ -97,8 +101,12 @@ def load(
     for graph in card.graphs:
         sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads)
         _check_contract(path, graph.inputs, sessions[graph.name])
+    if set(sessions) in ({"image", "text"}, {"audio", "text"}):
+        return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
     if set(sessions) != {"encoder", "decoder"}:
-        raise BundleError(f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder.")
+        raise BundleError(
+            f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, or two towers."
+        )
     return BundleModel(path, card, SequenceSession(sessions["encoder"], sessions["decoder"]))
 
 

@@ -22,6 +22,8 @@ TASKS = {
     "image-classification": "zoo.tasks.classification:ImageClassification",
     "image-segmentation": "zoo.tasks.segmentation:ImageSegmentation",
     "object-detection": "zoo.tasks.detection:ObjectDetection",
+    "zero-shot-image-classification": "zoo.tasks.contrastive:ZeroShotImageClassification",
+    "zero-shot-audio-classification": "zoo.tasks.contrastive:ZeroShotAudioClassification",
     "audio-classification": "zoo.tasks.classification:AudioClassification",
     "token-classification": "zoo.tasks.token_classification:TokenClassification",
     "question-answering": "zoo.tasks.question_answering:QuestionAnswering",

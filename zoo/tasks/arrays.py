@@ -22,6 +22,11 @@ def log_softmax(logits: Array) -> Array:
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of each number on its own, in the dtype of `logits`."""
+    return np.asarray(np.where(logits >= 0, 1.0, np.exp(-np.abs(logits))) / (1.0 + np.exp(-np.abs(logits))))
+
+
 def vocabulary_size(spec: ModelSpec) -> int:
     """What a language model's logits are of; 1 where the spec does not say."""
     size = spec.config.get("vocab_size", 1)

@@ -75,6 +75,7 @@ class Task(ABC):
     network: ClassVar[str | None] = None  # another task, whose network and labels this one asks in its own way
     trainable: ClassVar[bool] = True  # False: for prediction alone
     ragged: ClassVar[tuple[str, ...]] = ()  # inputs that `collate` adds whose second axis is of any length
+    joint: ClassVar[bool] = False  # True: the loss of a row depends on the other rows of its batch
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:
@@ -117,6 +118,10 @@ class Task(ABC):
     def samples(self) -> list[Any]:
         """Raw inputs of ragged size, as predict() takes them, the same on every machine: what parity is checked on."""
         return samples_of(self.spec)
+
+    def traced(self) -> list[Any]:
+        """Raw inputs that export traces, as `probe` takes them; of every kind that the network has a graph for."""
+        return self.samples()
 
     @classmethod
     def parse_options(cls, given: Mapping[str, Any]) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import numpy as np
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, InputError
 from zoo.modalities.base import Array, Example
 from zoo.tasks.arrays import by_length
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zoo.spec import ModelSpec
 
 _INPUTS = {"text": "text", "vision": "image", "audio": "audio", "tabular": "row"}
+_VECTORS = ("embedding", "image_embeds", "audio_embeds", "text_embeds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,15 @@ class FeatureExtraction(Task):
         """Always: a result is an array (an embedding), and the difference of the outputs is the comparison."""
         return True
 
+    def checked(self, raw: Any) -> Any:
+        if isinstance(raw, Mapping) and self.spec.text is not None and {"text", self.columns[0]} <= set(raw):
+            raise InputError(f"A pair of {self.columns[0]} and text has two vectors. Give them one by one.")
+        return super().checked(raw)
+
     def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Array:
-        vector = by_length([output["embedding"].astype(np.float32, copy=False) for output in outputs], windows)
+        # One of two towers names its own.
+        name = next(name for name in outputs[0] if name in _VECTORS)
+        vector = by_length([output[name].astype(np.float32, copy=False) for output in outputs], windows)
         normalize = self.spec.embedding.normalize if options.normalize is None else options.normalize
         if normalize:
             vector = vector / max(float(np.linalg.norm(vector)), 1e-12)

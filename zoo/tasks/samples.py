@@ -7,18 +7,24 @@ from typing import Any
 import numpy as np
 
 from zoo.modalities.base import Array
-from zoo.spec import AudioInput, ImageInput, MelInput, ModelSpec, TabularInput
+from zoo.spec import AudioInput, ImageInput, InputSpec, MelInput, ModelSpec, TabularInput
 
 
 def samples_of(spec: ModelSpec) -> list[Any]:
-    """Raw inputs of ragged length for a model's modality, the same on every machine."""
+    """Raw inputs of ragged length for a model's modality, the same on every machine; of both sides for two towers."""
+    if spec.text is not None:
+        return [*_samples(spec.input), *({"text": text} for text in _samples(spec.text))]
+    return _samples(spec.input)
+
+
+def _samples(given: InputSpec) -> list[Any]:
     rng = np.random.default_rng(0)
-    if isinstance(spec.input, ImageInput):
+    if isinstance(given, ImageInput):
         return [_image(rng, height, width) for height, width in ((180, 240), (97, 61), (256, 256), (40, 300))]
-    if isinstance(spec.input, (AudioInput, MelInput)):
-        return [_sound(rng, spec.input.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
-    if isinstance(spec.input, TabularInput):
-        return [_row(spec.input, rng, kind) for kind in ("known", "known", "unknown", "missing", "known", "known")]
+    if isinstance(given, (AudioInput, MelInput)):
+        return [_sound(rng, given.sampling_rate, seconds) for seconds in (0.6, 1.0, 0.25, 1.7)]
+    if isinstance(given, TabularInput):
+        return [_row(given, rng, kind) for kind in ("known", "known", "unknown", "missing", "known", "known")]
     words = [
         "The",
         "quick",
@@ -40,7 +46,7 @@ def samples_of(spec: ModelSpec) -> list[Any]:
         "tea.",
     ]
     # Six tokens a word at the most (a byte each), so that a model without windows sees every sample whole.
-    length = min(spec.input.max_length // 10, 60)
+    length = min(given.max_length // 10, 60)
     return [" ".join(words[i % len(words)] for i in range(n)) for n in (3, 1, max(length // 2, 2), max(length, 3), 7)]
 
 

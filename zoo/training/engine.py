@@ -142,6 +142,11 @@ class Run:
 
     def _prepare_data(self) -> None:
         config, spec = self.config, self.task.spec
+        if self.task.joint and (config.gradient_accumulation > 1 or self.machine.world > 1):
+            raise ConfigError(
+                f"{self.task.name} learns by contrast within a batch, which accumulated batches or several processes "
+                "would cut into pieces. Leave gradient_accumulation at 1, and give the batch_size that is meant."
+            )
         if len(self.rows) >= _MANY:
             self.display.say(f"Reading {len(self.rows):,} rows.")
         augment = make_masking(self.task, config) or make_augment(spec, self.task.name, config.augment, config.seed)
@@ -181,7 +186,7 @@ class Run:
             self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm,
             cast(Any, self.module).net, self.adapted, self.average,
         )  # fmt: skip
-        self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto")
+        self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto" and not self.task.joint)
         self.saver: Saver | None = None
         if config.output_dir is not None:
             identity = Identity(config, self.task, self.rows, self.items, self.machine, self.effective)

@@ -22,6 +22,7 @@ from zoo.spec import ModelSpec
 # Where the module of a task is; of a kind of input or a modality for tasks that are not named. Imported when it is
 # built.
 _MODULES = {
+    "towers": "towers:TowersModule",
     "mel": "spectrogram:SpectrogramModule",
     "pretraining": "pretraining:PretrainingModule",
     "text": "text:TextModule",
@@ -51,7 +52,8 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
 
 def _module_class(spec: ModelSpec, task: str) -> Any:
     written = "speech-seq2seq" if spec.modality == "audio" and spec.decoder is not None else task
-    keys = (written, task, spec.input.kind, spec.modality)
+    towers = ("towers",) if spec.text is not None else ()
+    keys = (written, task, *towers, spec.input.kind, spec.modality)
     module, name = next(_MODULES[key] for key in keys if key in _MODULES).split(":")
     return getattr(importlib.import_module(f"zoo.backends.transformers.{module}"), name)
 

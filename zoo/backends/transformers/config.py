@@ -34,6 +34,13 @@ _AUTO = {
     "text-to-speech": "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING",
 }
 
+# Models that embed images or sound beside texts: what each is for.
+TOWERS = {
+    "clip": "zero-shot-image-classification",
+    "siglip": "zero-shot-image-classification",
+    "clap": "zero-shot-audio-classification",
+}
+
 
 def known_types() -> set[str]:
     """The model types that upstream can build, some of which have no body without a head."""
@@ -102,6 +109,10 @@ def first_position(config: PreTrainedConfig) -> int:
 def classes(config: PreTrainedConfig) -> dict[str, Any]:
     """Upstream's class by task, for the tasks that this configuration can be built for."""
     mappings = {task: getattr(modeling_auto, name) for task, name in _AUTO.items()}
+    if config.model_type in TOWERS:
+        # Their heads for labels leave one of the towers out.
+        both = modeling_auto.MODEL_MAPPING[type(config)]
+        return {TOWERS[config.model_type]: both, "feature-extraction": both}
     found = {task: mapping[type(config)] for task, mapping in mappings.items() if type(config) in mapping}
     if not is_causal(config):
         # Upstream would run BERT as a language model, in which every token sees the ones to come.

@@ -12,6 +12,7 @@ from transformers.models.auto import modeling_auto
 
 from zoo import hub
 from zoo.backends.transformers.config import (
+    TOWERS,
     classes,
     essentials,
     first_position,
@@ -20,6 +21,8 @@ from zoo.backends.transformers.config import (
     make_config,
     quiet,
 )
+from zoo.backends.transformers.towers_spec import clap_input, text_input
+from zoo.backends.transformers.towers_spec import embedding as towers_embedding
 from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vits
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
@@ -123,6 +126,7 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
             "Code that comes with a checkpoint is never run."
         )
     modality = _modality(str(kind), where)
+    towers = kind in TOWERS
     # Built and judged by upstream's configuration class, which knows the defaults that the file leaves out.
     bare = ModelSpec(
         name=_slug(name),
@@ -134,16 +138,17 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
         input=_ANY_INPUT[modality],
     )
     full = make_config(bare)
-    allowed = [task for task in classes(full) if task in _tasks_of(modality)]
+    allowed = list(classes(full)) if towers else [task for task in classes(full) if task in _tasks_of(modality)]
     if kind == _WHISPER:
         allowed = ["automatic-speech-recognition"]
-    default = _default_task(config, modality, allowed)
+    default = allowed[0] if towers else _default_task(config, modality, allowed)
     return bare.evolve(
-        problem_type=_problem(config) if default.endswith(_CLASSIFYING) else None,
+        problem_type=_problem(config) if default in _CLASSIFYING else None,
         tasks=[default, *(task for task in allowed if task != default)],
         input=_INPUTS[modality](full, read).model_dump(),
+        text=text_input(full, read).model_dump() if towers else None,
         labels=_labels(default, config, full, read),
-        embedding=_embedding(config, read).model_dump(),
+        embedding=(towers_embedding(full) if towers else _embedding(config, read)).model_dump(),
         decoder=_whisper_decoder(full, read) if kind == _WHISPER else None,
     )
 
@@ -209,6 +214,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _modality(kind: str, where: str) -> Modality:
+    if kind == "clap":
+        return "audio"
     for modality, mappings in _MODALITIES.items():
         if any(kind in getattr(modeling_auto, name) for name in mappings):
             return modality
@@ -260,9 +267,9 @@ def _outputs(config: Mapping[str, Any]) -> int:
 def _labels(task: str, config: Mapping[str, Any], full: Any, read: Read) -> tuple[str, ...] | None:
     if task == "automatic-speech-recognition":
         return _vocabulary(full, read) if full.model_type != _WHISPER else None
-    if task.endswith(_CLASSIFYING) and _problem(config) == "regression":
+    if task in _CLASSIFYING and _problem(config) == "regression":
         return ("value",)
-    if task.endswith(("classification", "segmentation")):
+    if task in (*_CLASSIFYING, "token-classification", "image-segmentation"):
         names = config.get("id2label") or {index: f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
         return tuple(str(names[index]) for index in sorted(names, key=int))
     return None
@@ -313,6 +320,8 @@ def has_token_types(full: Any) -> bool:
 
 
 def _audio_input(full: Any, read: Read) -> InputSpec:
+    if full.model_type == "clap":
+        return clap_input(full, read)
     said = read("preprocessor_config.json")
     if full.model_type == _AST:
         own = {"mean": said.get("mean", -4.2677393), "std": said.get("std", 4.5689974)}
@@ -342,7 +351,7 @@ def _whisper_decoder(full: Any, read: Read) -> dict[str, Any]:
 
 def _image_input(full: Any, read: Read) -> InputSpec:
     said = read("preprocessor_config.json")
-    own = getattr(full, "image_size", 224)
+    own = getattr(getattr(full, "vision_config", full), "image_size", 224)
     size, crop = said.get("size", own if isinstance(own, int) else 224), said.get("crop_size")
     edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
     height, width = _pair(crop if crop is not None and said.get("do_center_crop", True) else size)

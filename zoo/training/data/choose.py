@@ -234,6 +234,8 @@ def _serves(task: str, given: Any, target: Any) -> bool:
             return isinstance(target, (Mapping, Objects)) or (listed and _all_boxes(target))
         case ("audio", "text"):
             return isinstance(target, str)
+        case ("image", "text"):
+            return isinstance(target, str) and not _like_mask(target)
         case ("image", "mask"):
             return _like_mask(target)
         case ("image", "label"):
