@@ -71,8 +71,11 @@ class Model(Predictor):
         return backends.torch_embed(self.module, self.device, pooling=pooling)
 
     def _state(self) -> Any:
-        # Tensors count what is written into them.
-        return id(self.module), sum(parameter._version for parameter in self.module.parameters())
+        import torch
+
+        # One number of each parameter: a step changes some, and fused optimisers don't count what they write.
+        found = torch.stack([parameter.detach().flatten()[-1].float() for parameter in self.module.parameters()])
+        return id(self.module), found.cpu().numpy().tobytes()
 
     def _stepper(self) -> Stepper:
         return backends.cached_stepper(self.module, self.device)
