@@ -26,6 +26,8 @@ COLUMNS = {
     "pretraining": ("text", None),
     "text-to-speech": ("text", None),
     "automatic-speech-recognition": ("audio", "text"),
+    "zero-shot-image-classification": ("image", "text"),
+    "zero-shot-audio-classification": ("audio", "text"),
     "feature-extraction": ("text", None),
     "tabular-classification": ("row", "label"),
     "tabular-regression": ("row", "label"),
@@ -42,8 +44,12 @@ UNLABELLED = (
     "question-answering",
     "summarization",
     "translation",
+    "zero-shot-image-classification",
+    "zero-shot-audio-classification",
 )
 METRICS = {
+    "zero-shot-image-classification": "mean_recall@1",
+    "zero-shot-audio-classification": "mean_recall@1",
     "image-segmentation": "mean_iou",
     "summarization": "rougeL",
     "translation": "bleu",

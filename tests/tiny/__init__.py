@@ -40,7 +40,7 @@ def settle(model: zoo.Model, images: int = 48) -> zoo.Model:
     from torch import nn, no_grad
 
     norms = [part for part in model.module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
+    if not norms or model.spec.modality != "vision":
         return model
     rng = np.random.default_rng(1)
     raws = [np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((12, 12, 1))).astype(np.uint8) for _ in range(images)]
