@@ -81,14 +81,6 @@ def predict(
     top_k: Annotated[
         int | None, typer.Option(help="Labels or words to list, or tokens to draw from.", rich_help_panel=_PANEL)
     ] = None,
-    candidate_labels: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="Of a zero-shot task: what it may be.", rich_help_panel=_PANEL),
-    ] = None,
-    hypothesis_template: Annotated[
-        str | None,
-        typer.Option(help="The sentence that a candidate stands in, at {}.", rich_help_panel=_PANEL),
-    ] = None,
     threshold: Annotated[
         float | None, typer.Option(help="Of several labels: give those of this probability.", rich_help_panel=_PANEL)
     ] = None,
@@ -226,8 +218,6 @@ def predict(
     )
     given = {
         "top_k": top_k,
-        "candidate_labels": tuple(names(candidate_labels, "--candidate-labels") or ()) or None,
-        "hypothesis_template": hypothesis_template,
         "threshold": threshold,
         "normalize": normalize,
         "max_new_tokens": max_new_tokens,

@@ -18,6 +18,7 @@ from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
 from zoo.tasks.losses import refuse
 from zoo.tasks.retrieval import RetrievalScorer
 from zoo.tasks.samples import samples_of
+from zoo.tasks.zero_shot import read_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,22 +28,18 @@ LABELS = "label_embeds"  # what predict() adds to the outputs: the candidates' v
 
 @dataclass(frozen=True, slots=True)
 class CandidateOptions:
-    """candidate_labels: what an input may be, a list or one text with commas; predict() can't do without.
-    hypothesis_template: the sentence that a label stands in, in the place of {}; the task's own when None. top_k: how
-    many of the best labels a result lists; all when None."""
+    """candidate_labels: what an input may be: a list of texts, or one text with commas between them.
+
+    hypothesis_template: the sentence that a label is put into, at "{}"; the task's own when None. top_k: how many of
+    the best labels a result lists; all when None.
+    """
 
     candidate_labels: tuple[str, ...] = ()
     hypothesis_template: str | None = None
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        given: Any = self.candidate_labels
-        labels = [part.strip() for part in given.split(",")] if isinstance(given, str) else given
-        if not isinstance(labels, (list, tuple)) or not all(isinstance(x, str) and x.strip() for x in labels):
-            raise ConfigError(f'candidate_labels is {given!r}; give a list of texts, such as ["cat", "dog"].')
-        if len(set(labels)) != len(labels):
-            raise ConfigError(f"candidate_labels names one label twice: {', '.join(labels)}.")
-        object.__setattr__(self, "candidate_labels", tuple(labels))
+        object.__setattr__(self, "candidate_labels", read_labels(self.candidate_labels))
         template: Any = self.hypothesis_template
         if template is not None and (not isinstance(template, str) or "{}" not in template):
             raise ConfigError(f"hypothesis_template is {template!r}; give a text with {{}} where the label goes.")
@@ -80,12 +77,7 @@ class Contrastive(Task):
         return ()
 
     def hypotheses(self, options: Any) -> tuple[str, ...]:
-        """The sentences that candidates stand in. Raises ConfigError where there are none."""
-        if not options.candidate_labels:
-            raise ConfigError(
-                f"{self.name} needs candidate_labels: what the {self.side} may be, as in "
-                f'predict({self.side}, candidate_labels=["cat", "dog"]).'
-            )
+        """The sentences that candidates stand in."""
         template = options.hypothesis_template or self.template
         return tuple(template.replace("{}", label) for label in options.candidate_labels)
 

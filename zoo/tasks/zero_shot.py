@@ -46,7 +46,7 @@ class ZeroShotOptions:
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "candidate_labels", _read_labels(self.candidate_labels))
+        object.__setattr__(self, "candidate_labels", read_labels(self.candidate_labels))
         if not isinstance(self.hypothesis_template, str) or self.hypothesis_template.count("{}") != 1:
             raise ConfigError(
                 f"hypothesis_template is {self.hypothesis_template!r}; give a sentence with {{}} in the label's place."
@@ -71,7 +71,8 @@ class ZeroShotOptions:
         return [self.hypothesis_template.replace("{}", label) for label in self.candidate_labels]
 
 
-def _read_labels(given: Any) -> tuple[str, ...]:
+def read_labels(given: Any) -> tuple[str, ...]:
+    """Candidate labels of a list, or of one text with commas. Raises ConfigError for none, and for one given twice."""
     items = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else ()
     labels = tuple(item.strip() if isinstance(item, str) else item for item in items)
     if not labels or not all(isinstance(label, str) and label for label in labels):
