@@ -28,7 +28,7 @@ def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder:
     if isinstance(spec.input, TextInput):
         assert words is not None
         return _text_encoder(spec, spec.input, words)
-    media = _media_encoder(spec, words)
+    media = _media_encoder(spec, words if spec.decoder is not None else None)
     if spec.text is None:
         return media
     from zoo.modalities.towers import TowersEncoder
