@@ -145,7 +145,7 @@ def test_what_the_head_answers_with(said: Any, task: str, problem: Any, labels: 
     [
         ({"model_type": "my_own", "auto_map": {"AutoModel": "evil.Model"}}, "never run"),
         ({}, "model type None"),
-        ({"model_type": "clap"}, "neither plain text"),
+        ({"model_type": "align"}, "neither plain text"),
     ],
 )
 def test_what_is_no_model_of_the_zoo(config: dict[str, Any], words: str, tmp_path: Path) -> None:

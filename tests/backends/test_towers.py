@@ -14,7 +14,7 @@ from PIL import Image
 import zoo
 from tests.test_cli import fails, ok
 from tests.tiny import tiny
-from zoo.errors import ConfigError, InputError
+from zoo.errors import ConfigError, InputError, TrainingError
 from zoo.index import Index
 from zoo.inference import make_batch
 from zoo.modalities.clap import clap_features, fused_features, is_longer
@@ -162,6 +162,32 @@ def test_rows_of_one_caption_or_image_are_not_each_others_contrast(clip: zoo.Mod
     assert loss(rows * 3) > alone  # three times as many rivals, all but one's own
     assert loss(rows[:1] * 4) == pytest.approx(0.0, abs=1e-6)
     assert loss([(rows[0][0], "one caption"), (rows[0][0], "another of it")]) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_would_be_another_loss_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = _make(NAMES[0]), [(_picture(32, 32, i), f"number {i}") for i in range(8)]
+    options = {"val": None, "lint": False, "progress": False, "max_steps": 1}
+    with pytest.raises(ConfigError, match="Leave gradient_accumulation at 1"):
+        model.finetune(rows, gradient_accumulation=2, **options)
+
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(type(model.module), "forward", exhausted)
+    with pytest.raises(TrainingError, match="batch_size=4, which is another loss"):
+        model.finetune(rows, **options)
+
+
+def test_captions_are_learned() -> None:
+    model = _make(NAMES[0])
+    rows = [(Image.new("RGB", (32, 32), colour), f"all {colour}") for colour in ("red", "lime", "blue", "white")]
+    options = {"augment": "none", "lint": False, "progress": False, "weight_decay": 0.0}
+    model.finetune(rows, val=None, epochs=40, batch_size=4, learning_rate=1e-3, **options)
+    report = model.evaluate(rows)
+    assert report.metrics["mean_recall@1"] == 1.0
+    assert "image_to_text_recall@1" in str(report)
+    found = model.predict([raw for raw, _ in rows], candidate_labels=["red", "blue"], hypothesis_template="all {}")
+    assert (found[0].label, found[2].label) == ("red", "blue")
 
 
 # What goes in

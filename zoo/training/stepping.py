@@ -165,6 +165,11 @@ class Stepper:
                 'Memory ran out with a single input in a batch. Use gradient_checkpointing=True, method="head", '
                 'optimizer="sgd", a smaller model, or shorter inputs.'
             ) from error
+        if self._parts.task.joint:
+            raise TrainingError(
+                f"Memory ran out with {tried} inputs in a batch, which {self._parts.task.name} tells apart from each "
+                f"other. Use gradient_checkpointing=True, or batch_size={tried // 2}, which is another loss."
+            ) from error
         if not self._shrinks:
             raise TrainingError(
                 f"Memory ran out with {tried} inputs in a batch. Give batch_size={tried // 2} with twice the "
