@@ -12,7 +12,7 @@ import numpy as np
 
 from zoo.errors import DataError, suggest
 from zoo.spec import ProblemType
-from zoo.training.data import conll, folders, maskfolders, records, squad, tables
+from zoo.training.data import boxfolders, conll, folders, maskfolders, records, squad, tables
 from zoo.training.data.cells import display
 from zoo.training.data.choose import FORMS, OnError, Request, by_columns, by_roles, make_request, open_columns
 from zoo.training.data.objects import is_hub, open_object
@@ -52,7 +52,7 @@ def read(
     request = make_request(tasks, task, columns, on_error, problem_type)
     if isinstance(data, (Dataset, Rows)):
         return _already_read(data, request)
-    splits, name = _splits(data)
+    splits, name = _splits(data, request)
     if not splits:
         found, rows = _read_one(data, name, request)
         return Dataset(found, {"train": rows})
@@ -80,11 +80,12 @@ def _read_splits(splits: dict[str, Any], name: str, request: Request) -> Dataset
     return Dataset(task, read_splits)
 
 
-def _splits(data: Any) -> tuple[dict[str, Any], str]:
+def _splits(data: Any, request: Request) -> tuple[dict[str, Any], str]:
     """The data's own splits by their names here, if it has any, and what to call it."""
     if isinstance(data, (str, os.PathLike)):
         path = os.fsdecode(data)
-        return (folders.split_folders(path) if os.path.isdir(path) else {}), display(path)
+        boxes = boxfolders.box_splits(path, request)
+        return boxes or (folders.split_folders(path) if os.path.isdir(path) else {}), display(path)
     name = type(data).__name__
     if not isinstance(data, Mapping):
         return {}, name
@@ -116,6 +117,8 @@ def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
         return records.open_records(data, name, request)
     if isinstance(data, (str, os.PathLike)):
         return _open_path(os.fsdecode(data), request)
+    if isinstance(data, boxfolders.BoxSplit):
+        return boxfolders.open_boxes(data, name, request)
     table = open_object(data, name)
     if table is not None:
         return _from_table(table, request)
@@ -125,7 +128,11 @@ def _open(data: Any, name: str, request: Request) -> tuple[str, Source]:
 
 
 def _open_path(path: str, request: Request) -> tuple[str, Source]:
+    boxes = boxfolders.box_splits(path, request)
+    if boxes:
+        return boxfolders.open_boxes(boxfolders.only(boxes, path), display(path), request)
     if os.path.isdir(path):
+        boxfolders.refuse_unread(path, request)
         mask = maskfolders.is_mask_folder(path, request)
         return (maskfolders.read_mask_folder if mask else folders.read_class_folder)(path, request)
     if not os.path.exists(path):
