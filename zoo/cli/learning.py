@@ -19,7 +19,8 @@ Data = Annotated[
     str,
     typer.Argument(
         metavar="DATA",
-        help="A folder with one folder a class; a .csv, .tsv, .jsonl or .parquet table; or a CoNLL file.",
+        help="A folder with one folder a class, or of boxes by COCO, YOLO or Pascal VOC; a .csv, .tsv, .jsonl or "
+        ".parquet table; or a CoNLL file.",
         show_default=False,
     ),
 ]
