@@ -69,3 +69,23 @@ def test_the_readme_quotes_the_measured_figures_and_no_others() -> None:
         "audio-classification",
     }
     assert all(row["parity_passed"] for row in found["rows"])
+
+
+def _facts(row: str) -> list[str]:
+    """What a table's row says in any language: links, code, names with capitals inside, figures."""
+    code = re.findall(r"`[^`]+`|\]\([^)]+\)", row)
+    plain = re.sub(r"`[^`]+`|\]\([^)]+\)", " ", row)
+    return sorted(code) + sorted(re.findall(r"[A-Za-z0-9]*[A-Z0-9][A-Za-z0-9.@%-]*[A-Z0-9%][A-Za-z0-9-]*", plain))
+
+
+def test_the_chinese_readme_says_what_the_readme_says() -> None:
+    """Every table has the same rows with the same facts, and every document is linked."""
+    pages = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh.md")]
+    tables = [[line for line in page.splitlines() if line.startswith("|")] for page in pages]
+    for english, chinese in zip(*tables, strict=False):
+        assert _facts(english) == _facts(chinese), f"README.zh.md says {chinese!r} where README.md says {english!r}"
+    assert len(tables[0]) == len(tables[1]), "README.md and README.zh.md have tables of different lengths"
+    links = [set(re.findall(r"\]\(([^)]+)\)", page)) for page in pages]
+    assert links[0] - {"README.zh.md"} <= links[1]
+    commands = [re.findall(r"^(?:make|pip) .*?(?=\s+#)", page, flags=re.MULTILINE) for page in pages]
+    assert commands[0] == commands[1]

@@ -96,3 +96,5 @@ def test_learns_and_is_measured_alike_each_time(model: zoo.Model) -> None:
     assert np.isfinite(model.history[-1]["next_sentence_accuracy"])
     with pytest.raises(DataError, match="fewer than two sentences"):
         model.finetune([{"text": "just one"}], val=None, progress=False)
+    with pytest.raises(DataError, match="None of the 1 rows"):
+        model.finetune([{"text": "just one"}], val=None, progress=False, lint=False, on_error="skip")

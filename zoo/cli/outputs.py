@@ -45,7 +45,7 @@ def _write(result: Any, text: str, target: Path) -> None:
         result.save(target)
         return
     if not hasattr(result, "overlay"):
-        raise ConfigError(f"--output writes pictures and speech, and a {type(result).__name__} is neither.")
+        raise ConfigError(f"--output writes pictures and speech, and a {type(result).__name__} has none.")
     try:
         result.overlay(text).save(target)
     except ValueError as error:

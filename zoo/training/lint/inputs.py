@@ -15,6 +15,7 @@ from zoo.modalities.image import header
 from zoo.spec import ImageInput, ModelSpec
 from zoo.tasks.base import Task
 from zoo.training.data.rows import Row, Rows
+from zoo.training.documents import PAIRED, sentences
 from zoo.training.lint.report import Finding
 from zoo.training.lint.tables import SHOWN
 
@@ -75,7 +76,7 @@ _CUT = "Their end is left out in training."
 def check_texts(places: Sequence[Place], task: Task, encoder: Encoder, *, skip: bool) -> Iterator[Finding]:
     """Texts that the model can't take, and how many are longer than it sees."""
     longest = getattr(task.spec.input, "max_length", 0)
-    read, bad = unreadable(places, lambda place: len(task.windows(encoder, place.given)))
+    read, bad = unreadable(places, lambda place: _windows(place.given, task, encoder))
     yield from refused(bad, skip=skip)
     cut = [place for place, windows in read if windows > 1]
     if cut:
@@ -86,6 +87,13 @@ def check_texts(places: Sequence[Place], task: Task, encoder: Encoder, *, skip: 
             {"summary": _CUT, "translation": _CUT, "answers": _ANSWERS}.get(task.columns[1] or "", _WINDOWS),
             len(cut), tuple(place.where for place in cut[:SHOWN]),
         )  # fmt: skip
+
+
+def _windows(given: Any, task: Task, encoder: Encoder) -> int:
+    """How many windows a text is seen in; of a document, whose sentences are cut to fit, one. Raises DataError."""
+    if task.name in PAIRED:
+        return min(len(sentences(given)), 1)
+    return len(task.windows(encoder, given))
 
 
 def check_tags(rows: Rows) -> Iterator[Finding]:
