@@ -25,9 +25,9 @@ from zoo.errors import BundleError
 from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
 
 FORMAT = 1
-CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED = (
+CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
     "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
-    "weights.bin",
+    "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
 
 

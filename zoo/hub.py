@@ -28,6 +28,9 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "source.spm",
+    "target.spm",
+    "target_vocab.json",
 )
 _SHARD_INDEX = ".index.json"
 # In the order of preference: what can't run code first, whole before sharded.

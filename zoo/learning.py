@@ -70,6 +70,7 @@ def learn(
         config = config.model_copy(update={"label_smoothing": 0.0})
     found = tuple(labels) if labels is not None else _labels_for(model, train.task, train)
     data.check(train.task, train, val, found)
+    model.spec = loading.spoken(model.spec, config.src_lang, config.tgt_lang)
     spec = loading.learned(model.spec, train.task, train, config)
     if spec is not model.spec:
         model.spec, model.encoder = spec, make_encoder(spec)

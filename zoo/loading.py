@@ -14,11 +14,12 @@ from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailabl
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
 from zoo.modalities.text import WHISPER_SPECIALS, byte_tokenizer
-from zoo.spec import MelInput, ModelSpec, ProblemType, TabularInput
+from zoo.spec import MelInput, ModelSpec, ProblemType, TabularInput, TextInput
 from zoo.tasks.classification import Classification
 from zoo.tasks.labels import composed
 from zoo.tasks.languages import LANGUAGES
 from zoo.tasks.problems import REGRESSION, VALUE
+from zoo.tasks.text2text import pair_of
 from zoo.tasks.timestamps import FRAMES
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def assemble(
     if problem_type is not None:
         spec = _with_problem(spec, chosen, problem_type)
     spec = spec.evolve(labels=_labels(spec, chosen, labels, default=found.task))
-    encoder = make_encoder(spec, tokenizer=words)
+    encoder = make_encoder(spec, tokenizer=words, target=_target_tokenizer(found, spec, weights, tokenizer))
     module = build(spec, chosen, state, seed)
     if found.adapter is not None and found.folder is not None and weights == PRETRAINED:
         module = with_adapter(module, found.adapter, backends.read_state(found.folder / bundle.ADAPTER))
@@ -145,6 +146,16 @@ def learned(spec: ModelSpec, task: str, rows: Any, config: Any) -> ModelSpec:
     if task == "tabular-regression" and table.target is None:
         table = table.model_copy(update={"target": tabular_schema.target_range(rows.targets())})
     return spec if table is spec.input else spec.evolve(input=table.model_dump())
+
+
+def spoken(spec: ModelSpec, src_lang: str | None, tgt_lang: str | None) -> ModelSpec:
+    """The spec with other languages as its defaults; the very same where none is named. Raises ConfigError."""
+    if src_lang is None and tgt_lang is None:
+        return spec
+    if spec.decoder is None or "translation" not in spec.tasks:
+        raise ConfigError(f"src_lang and tgt_lang are for translation; {spec.name} does: {', '.join(spec.tasks)}.")
+    source, target = pair_of(spec.decoder, src_lang, tgt_lang)
+    return spec.evolve(decoder={**spec.decoder.model_dump(), "source_language": source, "target_language": target})
 
 
 def choose_task(spec: ModelSpec, task: str) -> str:
@@ -283,6 +294,23 @@ def _tokenizer(
     if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
         return backends.tokenizer(spec, folder=Path(weights).parent)
     return backends.tokenizer(spec)
+
+
+def _target_tokenizer(
+    found: _Found, spec: ModelSpec, weights: str | Path | None, given: Any
+) -> tokenizers.Tokenizer | None:
+    if spec.decoder is None or not isinstance(spec.input, TextInput):
+        return None
+    if given is not None:
+        path = Path(given).expanduser() if isinstance(given, (str, Path)) else None
+        return backends.target_tokenizer(spec, folder=path) if path is not None and path.is_dir() else None
+    if found.folder is not None:
+        return backends.target_tokenizer(spec, folder=found.folder)
+    if weights is None:
+        return None
+    if weights != PRETRAINED and (Path(weights).parent / bundle.TOKENIZER).is_file():
+        return backends.target_tokenizer(spec, folder=Path(weights).parent)
+    return backends.target_tokenizer(spec)
 
 
 def _fit_builtin(spec: ModelSpec) -> ModelSpec:

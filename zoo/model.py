@@ -196,9 +196,11 @@ class Model(Predictor):
         problem = loading.problem_of(self.spec, name)
         dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error, problem_type=problem)
         rows = dataset.splits.get("test", dataset.splits["train"])
+        named = {key: value for key, value in (generation or {}).items() if key in ("src_lang", "tgt_lang")}
+        spec = loading.spoken(self.spec, **{"src_lang": None, "tgt_lang": None, **named})
         report = training.evaluate(
             self.module,
-            self.task,
+            self.task if spec is self.spec else zoo_tasks.make(name, spec, self.labels),
             self.encoder,
             rows,
             batch_size=batch_size,

@@ -10,10 +10,12 @@ import pytest
 import torch
 import transformers
 
+import zoo
 from tests.backends.conftest import BERT, WAV2VEC2, ragged_sound, ragged_tokens
 from zoo.backends import build, from_folder, read_state, tokenizer
 from zoo.backends.module import ZooModule
 from zoo.errors import SpecError, WeightsUnavailable
+from zoo.modalities.text import byte_tokenizer
 from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
 
 
@@ -63,6 +65,83 @@ def test_a_language_model_in_shards(tmp_path: Path) -> None:
     with torch.inference_mode():
         ids = ragged_tokens((9,))
         torch.testing.assert_close(module(**ids)["logits"], net(**ids).logits)
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 300, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2, "encoder_ffn_dim": 37, "decoder_ffn_dim": 37, "max_position_embeddings": 64,
+}  # fmt: skip
+SUMMARIES = {"max_length": 20, "min_length": 4, "num_beams": 3, "length_penalty": 2.0, "prefix": "summarize: "}
+GERMAN = {"prefix": "translate English to German: "}
+
+
+@pytest.mark.parametrize(
+    ("config", "tokens", "tasks", "decoder"),
+    [
+        (transformers.T5Config(vocab_size=300, d_model=32, d_kv=16, d_ff=37, num_layers=1, num_heads=2, n_positions=48,
+                               decoder_start_token_id=0, task_specific_params={
+                                   "summarization": SUMMARIES, "translation_en_to_de": GERMAN}),
+         {}, ("summarization", "translation"),
+         {"max_length": 48, "generation": {"max_new_tokens": 19, "min_new_tokens": 3, "num_beams": 3,
+                                           "length_penalty": 2.0},
+          "prefixes": {"summarization": "summarize: ", "translation": "translate {source} to {target}: "},
+          "languages": {"en": "English", "de": "German"}, "source_language": "en", "target_language": "de"}),
+        (transformers.BartConfig(**SMALL), {}, ("summarization", "translation"),
+         {"max_length": 64, "generation": {"forced_eos_token_id": 2}}),
+        (transformers.PegasusConfig(**SMALL), {}, ("summarization", "translation"),
+         {"max_length": 64, "generation": {"forced_eos_token_id": 1}}),
+        (transformers.MarianConfig(**SMALL, pad_token_id=299, decoder_start_token_id=299, decoder_vocab_size=300),
+         {}, ("translation", "summarization"), {"max_length": 64, "generation": {"forced_eos_token_id": 0}}),
+        (transformers.M2M100Config(**SMALL),
+         {"additional_special_tokens": ["__de__", "__en__", "__zh__", "<madeup>"], "src_lang": "en", "tgt_lang": "zh"},
+         ("translation", "summarization"),
+         {"languages": {"de": "__de__", "en": "__en__", "zh": "__zh__"}, "language_tokens": True,
+          "source_language": "en", "target_language": "zh"}),
+        (transformers.MBartConfig(**SMALL, decoder_start_token_id=2),
+         {"additional_special_tokens": ["en_XX", "de_DE"], "src_lang": "en_XX"}, ("translation", "summarization"),
+         {"languages": {"en_XX": "en_XX", "de_DE": "de_DE"}, "language_tokens": True, "source_language": "en_XX"}),
+    ],
+    ids=lambda value: getattr(value, "model_type", ""),
+)  # fmt: skip
+def test_a_writer(config: Any, tokens: Any, tasks: Any, decoder: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    net.save_pretrained(tmp_path)
+    write(tmp_path, tokenizer_config=tokens)
+    spec, module = load(tmp_path)
+    assert spec.tasks == tasks
+    assert spec.decoder is not None
+    found = spec.decoder.model_dump()
+    assert {name: found[name] for name in decoder} == decoder
+    ids = torch.randint(3, 250, (1, 7))
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}
+    with torch.inference_mode():
+        torch.testing.assert_close(module(**asked)["logits"], net(**asked).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_a_t5_with_a_head_of_its_own_keeps_it(tmp_path: Path) -> None:
+    """T5 1.1 and mT5: the head is no copy of the embedding, though a configuration of today says so."""
+    config = transformers.T5Config(
+        vocab_size=300, d_model=32, d_kv=16, d_ff=37, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False, decoder_start_token_id=0,
+    )  # fmt: skip
+    net = transformers.T5ForConditionalGeneration(config).eval()
+    net.lm_head.weight = torch.nn.Parameter(torch.randn(300, 32))
+    net.save_pretrained(tmp_path / "there")
+    ids = torch.randint(3, 250, (1, 7))
+    asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}
+    model = zoo.load(tmp_path / "there", tokenizer=byte_tokenizer(style="seq2seq"), device="cpu")
+    model.save(tmp_path / "saved")
+    for found in (model, zoo.load(tmp_path / "saved", device="cpu")):
+        with torch.inference_mode():
+            torch.testing.assert_close(found.module(**asked)["logits"], net(**asked).logits)
+
+
+def test_a_classifier_with_a_decoder_is_no_writer(tmp_path: Path) -> None:
+    transformers.BartForSequenceClassification(transformers.BartConfig(**SMALL)).save_pretrained(tmp_path)
+    spec, _ = from_folder(tmp_path)
+    assert spec.tasks[0] == "text-classification"
+    assert spec.decoder is None
 
 
 def test_a_speech_recogniser(tmp_path: Path) -> None:

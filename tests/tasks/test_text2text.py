@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def model() -> zoo.Model:
     return tiny_model("t5-small", "translation")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def several() -> zoo.Model:
     """A model whose languages are tokens, as M2M100's are."""
     spec = zoo.ModelSpec.parse("""
@@ -39,24 +40,24 @@ decoder: {max_length: 16, language_tokens: true, languages: {de: __de__, en: __e
 
 
 def test_a_prefix_names_the_languages(model: zoo.Model) -> None:
-    (window,) = model.task.encode(model.encoder, "Hi", model.task.parse_options({"target_language": "fr"}))
+    (window,) = model.task.encode(model.encoder, "Hi", model.task.parse_options({"tgt_lang": "fr"}))
     assert model.encoder.decode(window.inputs["input_ids"]) == "translate English to French: Hi"  # type: ignore[attr-defined]
 
 
 def test_an_unknown_language_is_suggested(model: zoo.Model, several: zoo.Model) -> None:
-    with pytest.raises(ConfigError, match=r"target_language is 'ed'.*knows: de, en, fr, ro"):
-        model.predict("Hi", target_language="ed")
-    with pytest.raises(ConfigError, match="target_language is needed"):
+    with pytest.raises(ConfigError, match=r"tgt_lang is 'ed'.*knows: de, en, fr, ro"):
+        model.predict("Hi", tgt_lang="ed")
+    with pytest.raises(ConfigError, match="tgt_lang is needed"):
         several.predict("Hi")
 
 
 def test_language_tokens_stand_first(several: zoo.Model) -> None:
     id_of = several.encoder.tokenizer.token_to_id  # type: ignore[attr-defined]
-    options = several.task.parse_options({"source_language": "zh", "target_language": "de"})
+    options = several.task.parse_options({"src_lang": "zh", "tgt_lang": "de"})
     (window,) = several.task.encode(several.encoder, "你好", options)
     assert window.inputs["input_ids"][0] == id_of("__zh__")
     assert window.inputs["input_ids"][-1] == id_of("</s>")
-    made = several.predict(["a", "b c"], source_language="zh", target_language="de", num_beams=2, max_new_tokens=4)
+    made = several.predict(["a", "b c"], src_lang="zh", tgt_lang="de", num_beams=2, max_new_tokens=4)
     assert [one.tokens[0] for one in made] == [id_of("__de__")] * 2
 
 
@@ -142,6 +143,47 @@ def test_early_stopping_looks_at_the_perplexity_where_no_text_is_made() -> None:
     )
     assert "rougeL" not in fresh.history[-1]
     assert fresh.history[-1]["perplexity"] > 0
+
+
+def test_a_tiny_model_learns_to_write_backwards(tmp_path: Path) -> None:
+    """From random weights: the words of a text in reverse, measured by texts that it writes."""
+    words = ("ab", "cd", "ef", "gh")
+    rows = [{"text": f"{a} {b}", "translation": f"{b} {a}"} for a in words for b in words]
+    fresh = tiny_model("t5-small", "translation")
+    before = fresh.evaluate(rows, generation={"max_new_tokens": 12}).metrics["bleu"]
+    fresh.finetune(
+        rows, val=None, epochs=40, batch_size=16, learning_rate=2e-2, scheduler="constant", progress=False, seed=1
+    )
+    assert before < 5
+    report = fresh.evaluate(rows, generation={"max_new_tokens": 12, "num_beams": 2})
+    assert report.metrics["token_accuracy"] > 0.95
+    assert report.metrics["chrf"] > 90
+    fresh.save(tmp_path / "saved")
+    assert zoo.load(tmp_path / "saved", device="cpu").predict("ab cd", max_new_tokens=12).text == "cd ab"
+
+
+def test_fine_tuning_and_evaluation_take_languages(several: zoo.Model) -> None:
+    rows = [{"text": "a b", "translation": "c d"}, {"text": "e", "translation": "f g h"}]
+    with pytest.raises(ConfigError, match="tgt_lang is needed"):
+        several.evaluate(rows)
+    spoken = {"src_lang": "zh", "tgt_lang": "de"}
+    report = several.evaluate(rows, generation={"max_new_tokens": 3, **spoken})
+    assert report.rows == 2
+    several.finetune(rows, val=rows, max_steps=1, progress=False, **spoken)
+    assert several.spec.decoder is not None
+    assert (several.spec.decoder.source_language, several.spec.decoder.target_language) == ("zh", "de")
+    id_of = several.encoder.tokenizer.token_to_id  # type: ignore[attr-defined]
+    (window,) = several.task.examples(several.encoder, "a", "b")
+    assert (window.inputs["input_ids"][0], window.targets["labels"][0]) == (id_of("__zh__"), id_of("__de__"))
+    assert several.predict("a", max_new_tokens=2).tokens[0] == id_of("__de__")
+
+
+def test_languages_of_a_model_with_one_pair_are_refused() -> None:
+    single = tiny_model("opus-mt-en-de")
+    with pytest.raises(ConfigError, match="one pair of languages"):
+        single.predict("Hi", tgt_lang="de")
+    with pytest.raises(ConfigError, match="are for translation"):
+        tiny_model("bart-base").finetune([{"text": "a", "summary": "b"}] * 4, val=None, tgt_lang="de", max_steps=1)
 
 
 def test_rouge_is_rouge_score_s_and_counts_any_script() -> None:

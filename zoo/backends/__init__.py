@@ -133,6 +133,12 @@ def tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Toke
     return found
 
 
+def target_tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Tokenizer | None:
+    """The tokenizer of what a model writes, where it is not that of what it reads. Arguments and errors as above."""
+    found: tokenizers.Tokenizer | None = _transformers_spec().target_tokenizer(spec, folder=folder)
+    return found
+
+
 def torch_forward(module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> TorchForward:
     """The module as a function of a `Batch`: its named outputs as NumPy arrays. precision: "fp32", "bf16", "fp16"."""
     from zoo.backends.running import TorchForward

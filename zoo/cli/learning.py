@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from zoo.cli.fields import parsed, with_fields
 from zoo.cli.loading import PRETRAINED, Device, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
 from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
 from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
+from zoo.errors import ConfigError
 from zoo.training.config import TrainConfig
 
 Data = Annotated[
@@ -140,6 +142,17 @@ def evaluate(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     device: Device = None,
+    predict_with_generate: Annotated[
+        bool,
+        typer.Option(
+            "--predict-with-generate/--no-predict-with-generate",
+            help="Measure summaries and translations by generated texts too.",
+        ),
+    ] = True,
+    generation: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="Options of those, as in '{\"num_beams\": 4}'; greedy when not given."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf, too.")] = None,
     as_json: AsJson = False,
@@ -150,9 +163,28 @@ def evaluate(
     loaded = load_model(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
     )
-    report = loaded.evaluate(data, columns=renamed, batch_size=size, on_error=on_error.value)
+    report = loaded.evaluate(
+        data,
+        columns=renamed,
+        batch_size=size,
+        on_error=on_error.value,
+        predict_with_generate=predict_with_generate,
+        generation=_generation(generation),
+    )
     if html is not None:
         note(f"Wrote {report.to_html(html)}")
     if plot is not None:
         note(f"Wrote {report.plot(plot)}")
     emit(report) if as_json else typer.echo(str(report))
+
+
+def _generation(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f'--generation is {text!r}; give a JSON object, as in {{"num_beams": 4}}.')
+    return found

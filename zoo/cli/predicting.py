@@ -43,6 +43,7 @@ from zoo.results import (
 )
 
 _PANEL = "The task's own options"
+_EARLY: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}
 
 
 class OnError(StrEnum):
@@ -102,6 +103,32 @@ def predict(
         float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_PANEL)
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_PANEL)] = None,
+    min_new_tokens: Annotated[
+        int | None, typer.Option(help="Of a summary or translation: tokens at least.", rich_help_panel=_PANEL)
+    ] = None,
+    num_beams: Annotated[
+        int | None, typer.Option(help="Texts followed side by side; 1 for none.", rich_help_panel=_PANEL)
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="With --num-beams: above 0 for longer texts.", rich_help_panel=_PANEL)
+    ] = None,
+    early_stopping: Annotated[
+        str | None,
+        typer.Option(metavar="true|false|never", help="When a search with beams ends.", rich_help_panel=_PANEL),
+    ] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, typer.Option(help="No run of so many tokens comes twice.", rich_help_panel=_PANEL)
+    ] = None,
+    src_lang: Annotated[
+        str | None, typer.Option(help="Of a translation: the language of the text.", rich_help_panel=_PANEL)
+    ] = None,
+    tgt_lang: Annotated[
+        str | None, typer.Option(help="The language to translate into.", rich_help_panel=_PANEL)
+    ] = None,
+    truncation: Annotated[
+        bool,
+        typer.Option("--truncation", help="Leave out the end of a text that is too long.", rich_help_panel=_PANEL),
+    ] = False,
     stop: Annotated[
         list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
     ] = None,
@@ -226,6 +253,14 @@ def predict(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
         "seed": seed,
+        "min_new_tokens": min_new_tokens,
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "early_stopping": _EARLY.get(early_stopping, early_stopping) if early_stopping else None,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "src_lang": src_lang,
+        "tgt_lang": tgt_lang,
+        "truncation": truncation or None,
         "stop": tuple(stop) if stop else None,
         "candidate_labels": names(candidate_labels, "--candidate-labels"),
         "hypothesis_template": hypothesis_template,

@@ -18,16 +18,23 @@ if TYPE_CHECKING:
 __all__ = ["Array", "Encoder", "Example", "make_encoder", "side_of"]
 
 
-def make_encoder(spec: ModelSpec, *, tokenizer: Tokenizer | None = None, folder: Path | None = None) -> Encoder:
+def make_encoder(
+    spec: ModelSpec,
+    *,
+    tokenizer: Tokenizer | None = None,
+    folder: Path | None = None,
+    target: Tokenizer | None = None,
+) -> Encoder:
     """The encoder of a model, by `spec.input.kind`; of both kinds of input for a model with two towers.
 
     tokenizer: for text, and for speech that the model writes down; when not given, `tokenizer.json` of `folder`, a
-    saved model or a bundle. Raises SpecError without either, or with a tokenizer that the input does not allow.
+    saved model or a bundle. target: of the texts that the model writes, where those have a tokenizer of their own;
+    from `folder` too. Raises SpecError without either, or with a tokenizer that the input does not allow.
     """
     words = _words(spec, tokenizer, folder) if spec.has_tokenizer else None
     if isinstance(spec.input, TextInput):
         assert words is not None
-        return _text_encoder(spec, spec.input, words)
+        return _text_encoder(spec, spec.input, words, target if target is not None else _target(folder))
     media = _media_encoder(spec, words if spec.decoder is not None else None)
     if spec.text is None:
         return media
@@ -70,11 +77,27 @@ def _words(spec: ModelSpec, tokenizer: Tokenizer | None, folder: Path | None) ->
     return tokenizer if tokenizer is not None else read_tokenizer(Path(folder or "."))
 
 
-def _text_encoder(spec: ModelSpec, text: TextInput, words: Tokenizer) -> TextEncoder:
+def _target(folder: Path | None) -> Tokenizer | None:
+    from zoo.bundle import TARGET_TOKENIZER
+    from zoo.modalities.text import read_tokenizer
+
+    there = folder is not None and (folder / TARGET_TOKENIZER).is_file()
+    return read_tokenizer(folder, TARGET_TOKENIZER) if folder is not None and there else None
+
+
+def _text_encoder(spec: ModelSpec, text: TextInput, words: Tokenizer, target: Tokenizer | None = None) -> TextEncoder:
     from zoo.modalities.text import TextEncoder
 
     config = spec.config.get("text_config", {}) if spec.text is not None else spec.config
-    return TextEncoder(text, words, pad_id=_token(config, "pad_token_id"), eos_id=_token(config, "eos_token_id"))
+    known = config.get("vocab_size") if spec.decoder is not None else None
+    return TextEncoder(
+        text,
+        words,
+        pad_id=_token(config, "pad_token_id"),
+        eos_id=_token(config, "eos_token_id"),
+        target=target,
+        known=known,
+    )
 
 
 def _token(config: Mapping[str, Any], name: str) -> int | None:

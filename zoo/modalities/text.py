@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from zoo.bundle import TOKENIZER
+from zoo.bundle import TARGET_TOKENIZER, TOKENIZER
 from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
 from zoo.modalities.text_pairs import PairTemplate, pair_template
@@ -69,6 +69,8 @@ class TextEncoder(Encoder):
 
     pad_id, eos_id: what the model's configuration says; used where the tokenizer has the token.
     mask_id: the token that stands for a hidden word, or None where the tokenizer has none.
+    target: the tokenizer of what the model writes, where that is another one.
+    known: ids from here on have no row in the embedding, and are read as the tokenizer's unknown token.
     special_ids: of all tokens that are no text, int64, sorted.
     Raises SpecError for a tokenizer that leaves no place for the text.
     """
@@ -80,13 +82,17 @@ class TextEncoder(Encoder):
         *,
         pad_id: int | None = None,
         eos_id: int | None = None,
+        target: Tokenizer | None = None,
+        known: int | None = None,
     ) -> None:
         self.input = input
         types = ("token_type_ids",) if input.token_types else ()
         self.ragged = frozenset({"input_ids", "attention_mask", *types})
         self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
         self.tokenizer = bare_copy(tokenizer)
-        self._target: TargetText | None = None
+        self._known = known
+        self._target = TargetText(target, known) if target is not None else None
+        self._own_target = target is not None
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self.mask_id = _first_known(self.tokenizer, MASK_TOKENS)
         added = self.tokenizer.get_added_tokens_decoder()
@@ -110,6 +116,7 @@ class TextEncoder(Encoder):
             raw = first
         text, given = read_text(raw)
         tokens = _tokenize(self.tokenizer, text, given)
+        tokens = replace(tokens, ids=_within(tokens.ids, self.tokenizer, self._known))
         if not len(tokens.ids) and not len(self._before) + len(self._after):
             raise InputError("The text is empty, and the model has no special tokens to see instead. Give a text.")
         starts = window_starts(len(tokens.ids), self._room, overlap)
@@ -201,7 +208,7 @@ class TextEncoder(Encoder):
     def target(self) -> TargetText:
         """How texts are written that the model answers with."""
         if self._target is None:
-            self._target = TargetText(self.tokenizer)
+            self._target = TargetText(self.tokenizer, self._known)
         return self._target
 
     def describe(self, raw: Any) -> str:
@@ -214,11 +221,16 @@ class TextEncoder(Encoder):
         return repr(shorten(raw, 60)) if isinstance(raw, str) else f"a {type(raw).__name__}"
 
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json`; its padding is kept there, because the id to pad with is not always named."""
+        """Write `tokenizer.json`, and `target_tokenizer.json` where there is one.
+
+        Its padding is kept there, because the id to pad with is not always named.
+        """
         copy = bare_copy(self.tokenizer)
         token = copy.id_to_token(self.pad_id) or ""
         copy.enable_padding(direction=self.input.padding_side, pad_id=self.pad_id, pad_token=token)
         copy.save(str(folder / TOKENIZER))
+        if self._own_target:
+            self.target.tokenizer.save(str(folder / TARGET_TOKENIZER))
 
     def _window(self, tokens: _Tokens, start: int, index: int, windows: int) -> Example:
         piece = slice(start, start + self._room)
@@ -269,8 +281,9 @@ class TargetText:
     before, after: int64, the special tokens around every target. Thread-safe and picklable, as an encoder is.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, known: int | None = None) -> None:
         self.tokenizer = bare_copy(tokenizer)
+        self._known = known
         self.before, self.after = special_around(self.tokenizer)
 
     def ids(self, text: Any) -> Array:
@@ -281,7 +294,8 @@ class TargetText:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise DataError(f"the target is not valid Unicode: character {error.start} is half of a pair") from error
-        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        return _within(ids, self.tokenizer, self._known)
 
     def text(self, ids: Array | tuple[int, ...]) -> str:
         """Token ids as text, special tokens left out."""
@@ -293,11 +307,11 @@ class TargetText:
         return found
 
 
-def read_tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path, name: str = TOKENIZER) -> Tokenizer:
     """`tokenizer.json` of a folder. Raises SpecError where there is none, or none that can be read."""
-    path = folder / TOKENIZER
+    path = folder / name
     if not path.is_file():
-        raise SpecError(f"{folder} holds no {TOKENIZER}, which a text model needs.")
+        raise SpecError(f"{folder} holds no {name}, which a text model needs.")
     try:
         return Tokenizer.from_file(str(path))
     # The library raises a bare Exception.
@@ -441,6 +455,16 @@ def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Toke
         spans = _joined_spans(given)
         words = _given_words(text, offsets[:, 0], ends, spans)
     return _Tokens(text, ids, offsets, words, spans, given is not None)
+
+
+def _within(ids: Array, tokenizer: Tokenizer, known: int | None) -> Array:
+    """Ids that the embedding has: the unknown token's for those beyond."""
+    if known is None or not (ids >= known).any():
+        return ids
+    unknown = _first_known(tokenizer, ("<unk>", "[UNK]"))
+    if unknown is None:
+        raise SpecError(f"The tokenizer has tokens beyond the model's {known}, and none for what is unknown.")
+    return np.where(ids < known, ids, unknown)
 
 
 def _own_words(pieces: Array, offsets: Array) -> tuple[Array, Array]:

@@ -38,11 +38,11 @@ def token_id(spec: ModelSpec, name: str) -> int | None:
 
 def pair_of(decoder: Decoder, source: str | None, target: str | None) -> tuple[str | None, str | None]:
     """Source and target language, the model's own where none is named. Raises ConfigError that lists the languages."""
-    for name, code in (("source_language", source), ("target_language", target)):
+    for name, code in (("src_lang", source), ("tgt_lang", target)):
         if code is not None and not decoder.languages:
             raise ConfigError(f"{name} is {code!r}, and this model has one pair of languages: leave it out.")
     found = (source or decoder.source_language, target or decoder.target_language)
-    for name, code in zip(("source_language", "target_language"), found, strict=True):
+    for name, code in zip(("src_lang", "tgt_lang"), found, strict=True):
         if decoder.languages and code not in decoder.languages:
             known = ", ".join(sorted(decoder.languages))
             what = f"{name} is {code!r}, which is no language of this model." if code else f"{name} is needed."
@@ -75,6 +75,8 @@ def windows(
 
 def _in_language(window: Example, writing: TargetText, token: str, spec: ModelSpec) -> Example:
     """The window with another language's token in front. The tokenizer puts one there: that of its own default."""
+    if not len(writing.before):
+        raise SpecError(f"The tokenizer of {spec.name} puts no language before a text; such models are not read yet.")
     ids = np.array(window.inputs["input_ids"], dtype=np.int64)
     ids[0] = language_id(writing, token, spec)
     return replace(window, inputs={**window.inputs, "input_ids": ids})

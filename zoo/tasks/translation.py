@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TranslationOptions(SequenceOptions):
-    """source_language, target_language: codes of a model for several languages; its own defaults when None."""
+    """src_lang, tgt_lang: codes of a model for several languages; its own defaults when None."""
 
-    source_language: str | None = None
-    target_language: str | None = None
+    src_lang: str | None = None
+    tgt_lang: str | None = None
 
 
 @final
@@ -103,4 +103,4 @@ class Translation(Task):
         return seq2seq.read(outputs)
 
     def _languages(self, options: TranslationOptions) -> tuple[str | None, str | None]:
-        return text2text.pair_of(text2text.decoder_of(self.spec), options.source_language, options.target_language)
+        return text2text.pair_of(text2text.decoder_of(self.spec), options.src_lang, options.tgt_lang)

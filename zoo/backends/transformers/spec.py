@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from transformers.models.auto import modeling_auto
 
-from zoo import hub
+from zoo import bundle, hub
+from zoo.backends.transformers import pieces, seq2seq_spec
 from zoo.backends.transformers.config import (
     TOWERS,
     classes,
@@ -26,6 +27,7 @@ from zoo.backends.transformers.towers_spec import embedding as towers_embedding
 from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vits
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
+from zoo.modalities.text import read_tokenizer
 from zoo.spec import (
     AudioInput,
     Embedding,
@@ -138,6 +140,12 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
         input=_ANY_INPUT[modality],
     )
     full = make_config(bare)
+    if seq2seq_spec.writes(config):
+        return bare.evolve(
+            tasks=seq2seq_spec.tasks(config),
+            input=_text_input(full, read).model_dump(),
+            decoder=seq2seq_spec.decoder(config, full, read).model_dump(),
+        )
     allowed = list(classes(full)) if towers else [task for task in classes(full) if task in _tasks_of(modality)]
     if kind == _WHISPER:
         allowed = ["automatic-speech-recognition"]
@@ -166,7 +174,20 @@ def tokenizer(spec: ModelSpec, *, folder: Path | None) -> tokenizers.Tokenizer:
         # The Rust half raises bare Exception.
         except Exception as error:
             raise SpecError(f"{file} is not readable: {error}") from error
-    return _converted(folder, spec)
+    own = pieces.converted(folder, spec, _read(folder / "tokenizer_config.json"))
+    return own if own is not None else _converted(folder, spec)
+
+
+def target_tokenizer(spec: ModelSpec, *, folder: Path | None) -> tokenizers.Tokenizer | None:
+    """That of the texts which the model writes; None where they have none of their own."""
+    if spec.decoder is None:
+        return None
+    if folder is None and spec.architecture != "marian":
+        return None
+    folder = folder or _tokenizer_folder(spec)
+    if (folder / bundle.TARGET_TOKENIZER).is_file():
+        return read_tokenizer(folder, bundle.TARGET_TOKENIZER)
+    return pieces.target(folder, spec)
 
 
 def _tokenizer_folder(spec: ModelSpec) -> Path:
@@ -216,6 +237,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _modality(kind: str, where: str) -> Modality:
     if kind == "clap":
         return "audio"
+    if kind in seq2seq_spec.KINDS:
+        return "text"
     for modality, mappings in _MODALITIES.items():
         if any(kind in getattr(modeling_auto, name) for name in mappings):
             return modality

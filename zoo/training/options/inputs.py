@@ -31,6 +31,12 @@ class InputFields(Frozen):
         description="Validate summaries and translations by generated texts (ROUGE, BLEU), greedily; False validates "
         "by the loss and perplexity alone, which is quicker.",
     )
+    src_lang: str | None = Field(
+        default=None,
+        description="Of a translation: the language of the texts, by a code of the model; its own default when None. "
+        "The fine-tuned model keeps it.",
+    )
+    tgt_lang: str | None = Field(default=None, description="The language to translate into, in the same way.")
     augment: Literal["none", "light", "strong", "randaugment"] = Field(
         default="light",
         description="Vary images and sound in training, never in evaluation. 'light' keeps what a label may depend on "
