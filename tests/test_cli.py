@@ -358,7 +358,17 @@ def test_predict_draws_what_it_found(pets: Path, folder: Path, tmp_path: Path) -
     assert line["result"]["mask"]["encoding"] == "png"
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["0-2.png", "0.png"]
     assert "Name a picture" in fails("predict", streets, files[0], "-o", tmp_path / "one.what")
-    assert "has none" in fails("predict", pets, files[0], "-o", tmp_path / "two.png")
+    assert "is neither" in fails("predict", pets, files[0], "-o", tmp_path / "two.png")
+
+
+def test_predict_draws_the_boxes_it_found(folder: Path, tmp_path: Path) -> None:
+    detector = saved(tmp_path / "detector", "rtdetr-r18vd")
+    file = folder / "pets" / "cat" / "0.png"
+    shown = ok("predict", detector, file, "--threshold", 0, "--top-k", 3, "--nms", 1, "-o", tmp_path / "one.png")
+    assert len(shown.splitlines()) == 4
+    assert Image.open(tmp_path / "one.png").size == Image.open(file).size
+    assert "nothing found" in ok("predict", detector, file, "--threshold", 1, "-o", tmp_path / "two.png")
+    assert (tmp_path / "two.png").is_file()
 
 
 def test_predict_refuses_an_option_of_another_task(pets: Path, folder: Path) -> None:

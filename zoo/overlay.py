@@ -1,4 +1,4 @@
-"""A picture of a segmentation: colours over the image, lines where labels meet, a legend beside it."""
+"""Pictures of answers: a segmentation's colours over the image with a legend beside it, the boxes of objects."""
 
 from __future__ import annotations
 
@@ -63,6 +63,12 @@ def draw(image: Any, mask: Pixels, entries: Sequence[Entry], *, alpha: float, le
 def _base(image: Any, width: int, height: int) -> Image.Image:
     if image is None:
         return Image.new("RGB", (width, height), _PAPER)
+    found = _upright(image)
+    return found if found.size == (width, height) else found.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _upright(image: Any) -> Image.Image:
+    """An image in any form, RGB, as its camera was held."""
     if isinstance(image, (str, os.PathLike)):
         with Image.open(image) as file:
             found = ImageOps.exif_transpose(file)
@@ -74,8 +80,7 @@ def _base(image: Any, width: int, height: int) -> Image.Image:
         found = _of_array(np.asarray(image))
     if found.mode.startswith(("I", "F")):
         found = _of_array(np.asarray(found))
-    found = found.convert("RGB")
-    return found if found.size == (width, height) else found.resize((width, height), Image.Resampling.BILINEAR)
+    return found.convert("RGB")
 
 
 def _of_array(values: Pixels) -> Image.Image:
@@ -134,6 +139,58 @@ def _with_legend(picture: Image.Image, entries: Sequence[Entry]) -> Image.Image:
     if rest:
         pen.text((left, pad + len(lines) * line + box / 2), f"and {rest} more", font=font, fill=_FAINT, anchor="lm")
     return canvas
+
+
+class Boxed(NamedTuple):
+    """An object to be drawn. place: of its label among the model's; box: x0, y0, x1, y1 in pixels, upright."""
+
+    label: str
+    place: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+def draw_boxes(image: Any, objects: Sequence[Boxed], *, scores: bool) -> Image.Image:
+    """RGB picture of the image's size, each label in its colour.
+
+    image: a path, bytes, a PIL image or an array. objects: the best first, which are drawn last, over the others.
+    """
+    picture = _upright(image)
+    shorter = min(picture.size)
+    size = int(np.clip(shorter / 26, 11, 30))
+    font, line = _font(size, "".join(item.label for item in objects)), max(1, round(shorter / 160))
+    pen = ImageDraw.Draw(picture)
+    worst_first = objects[::-1]
+    for item in worst_first:
+        frame = _frame(item.box, picture.size)
+        # A dark line around the bright one is seen on any ground.
+        pen.rectangle([frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1], outline=_INK)
+        pen.rectangle(frame, outline=colour_of(item.place), width=line)
+    for item in worst_first:
+        text = f"{item.label} {item.score:.0%}" if scores else item.label
+        _tag(pen, text, _frame(item.box, picture.size), colour_of(item.place), font, size)
+    return picture
+
+
+def _frame(box: tuple[float, ...], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Whole pixels within the picture, the first and the last of the object."""
+    width, height = size
+    x0, y0 = (round(min(max(edge, 0), side - 1)) for edge, side in zip(box[:2], size, strict=True))
+    return x0, y0, max(x0, round(min(box[2], width)) - 1), max(y0, round(min(box[3], height)) - 1)
+
+
+def _tag(
+    pen: ImageDraw.ImageDraw, text: str, frame: tuple[int, ...], colour: tuple[int, int, int], font: Any, size: int
+) -> None:
+    """The label on its own colour: above the box, or in it where there is no room above."""
+    across, down = pen.im.size
+    wide, high = _wide(font, text) + size // 2, round(size * 1.3)
+    left = max(0, min(frame[0], across - wide))
+    top = frame[1] - high if frame[1] >= high else min(frame[1], down - high)
+    pen.rectangle([left, top, left + wide, top + high], fill=colour)
+    red, green, blue = colour
+    ink = _INK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _PAPER
+    pen.text((left + size // 4, top + high / 2), text, font=font, fill=ink, anchor="lm")
 
 
 def _share(area: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -249,6 +250,28 @@ class Detection(_Result):
     label: str
     score: float
     box: tuple[float, float, float, float]
+
+
+class Detections(list[Detection]):
+    """The objects of one image, best first: a list. labels: all of the model, whose order says their colours."""
+
+    def __init__(self, found: Iterable[Detection] = (), labels: tuple[str, ...] = ()) -> None:
+        super().__init__(found)
+        self.labels = labels
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (list(self), self.labels)
+
+    def overlay(self, image: Any, *, scores: bool = True) -> Image.Image:
+        """An RGB picture: the boxes over the image that was given to predict(), each with its label and its score.
+
+        Save it with `.save("out.png")`.
+        """
+        from zoo import overlay
+
+        known = self.labels or tuple(dict.fromkeys(found.label for found in self))
+        drawn = [overlay.Boxed(found.label, known.index(found.label), found.score, found.box) for found in self]
+        return overlay.draw_boxes(image, drawn, scores=scores)
 
 
 @dataclass(frozen=True, slots=True)

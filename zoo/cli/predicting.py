@@ -80,10 +80,19 @@ def predict(
     tokenizer: Tokenizer = None,
     device: Device = None,
     top_k: Annotated[
-        int | None, typer.Option(help="Labels or words to list, or tokens to draw from.", rich_help_panel=_PANEL)
+        int | None,
+        typer.Option(help="Labels, words or objects to list, or tokens to draw from.", rich_help_panel=_PANEL),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="Of several labels: give those of this probability.", rich_help_panel=_PANEL)
+        float | None,
+        typer.Option(help="Of several labels, and of objects: give those of this probability.", rich_help_panel=_PANEL),
+    ] = None,
+    nms: Annotated[
+        float | None,
+        typer.Option(
+            help="Of objects: of two boxes of one label that overlap by more, give the better one.",
+            rich_help_panel=_PANEL,
+        ),
     ] = None,
     normalize: Annotated[
         bool | None, typer.Option("--normalize/--no-normalize", help="Vectors of unit length.", rich_help_panel=_PANEL)
@@ -246,6 +255,7 @@ def predict(
     given = {
         "top_k": top_k,
         "threshold": threshold,
+        "nms": nms,
         "normalize": normalize,
         "max_new_tokens": max_new_tokens,
         "do_sample": do_sample,

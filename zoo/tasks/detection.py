@@ -10,7 +10,7 @@ import numpy as np
 
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array, Example
-from zoo.results import Detection
+from zoo.results import Detection, Detections
 from zoo.tasks.arrays import softmax
 from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
 from zoo.tasks.boxes import Objects, objects_of, overlap, suppress, to_centres, to_corners, within
@@ -93,16 +93,17 @@ class ObjectDetection(Task):
 
         return DetectionScorer(self)
 
-    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> list[Detection]:
+    def decode(self, outputs: Sequence[Outputs], windows: Sequence[Example], options: Any) -> Detections:
         """Best first."""
         scores, labels, boxes = self.best(outputs[0], windows[0], options.top_k)
         kept = scores > options.threshold
         scores, labels, boxes = scores[kept], labels[kept], boxes[kept]
         chosen = range(len(scores)) if options.nms is None else suppress(boxes, labels, options.nms)
-        return [
+        found = [
             Detection(self.labels[labels[i]], float(scores[i]), tuple(map(float, boxes[i])))  # type: ignore[arg-type]
             for i in chosen
         ]
+        return Detections(found, self.labels)
 
     def best(self, output: Outputs, window: Example, most: int | None = None) -> tuple[Array, Array, Array]:
         """Scores `[K]`, labels `[K]` and boxes `[K, 4]` in pixels of the image, best first, as upstream's
