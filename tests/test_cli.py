@@ -358,7 +358,7 @@ def test_predict_draws_what_it_found(pets: Path, folder: Path, tmp_path: Path) -
     assert line["result"]["mask"]["encoding"] == "png"
     assert sorted(path.name for path in (tmp_path / "all").iterdir()) == ["0-2.png", "0.png"]
     assert "Name a picture" in fails("predict", streets, files[0], "-o", tmp_path / "one.what")
-    assert "is neither" in fails("predict", pets, files[0], "-o", tmp_path / "two.png")
+    assert "a Classification has none" in fails("predict", pets, files[0], "-o", tmp_path / "two.png")
 
 
 def test_predict_draws_the_boxes_it_found(folder: Path, tmp_path: Path) -> None:

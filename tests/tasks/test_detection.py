@@ -83,6 +83,7 @@ def _scene(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         truth.append({"label": label, "box": [*corner, *(corner + size)], "crowd": crowd})
         for _ in range(int(random.integers(0, 3))):
             moved = np.clip([*corner, *(corner + size)] + random.normal(0, 0.06, 4) * size.max(), 0, 300)
+            moved = np.sort(moved.reshape(2, 2), axis=0).ravel()
             label = label if random.random() < 0.85 else int(random.integers(3))
             answers.append({"label": label, "box": moved.tolist(), "score": random.uniform(0.05, 0.99)})
     return truth, answers
