@@ -93,12 +93,17 @@ class ZooModule(nn.Module, ABC):
         if mode and self.head_only:
             for name, child in self.net.named_modules():
                 child.training = self.in_head(name)
-        elif mode and self.adapted is not None:
+        elif mode:
             # A frozen body keeps its statistics too, or an adapter saved alone would not know them.
             for name, child in self.net.named_modules():
                 if isinstance(child, nn.modules.batchnorm._BatchNorm) and not self.in_head(name):
-                    child.training = False
+                    child.training = self.adapted is None and not _is_frozen(child)
         return self
+
+
+def _is_frozen(layer: nn.Module) -> bool:
+    flags = [parameter.requires_grad for parameter in layer.parameters()]
+    return bool(flags) and not any(flags)
 
 
 class Normalize(nn.Module):

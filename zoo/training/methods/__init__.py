@@ -12,6 +12,7 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -19,13 +20,14 @@ from torch import Tensor
 
 from zoo.errors import AdapterError, ConfigError
 from zoo.training.config import TrainConfig
-from zoo.training.methods.plan import Adapted, Plan, plain_key
+from zoo.training.methods.plan import Adapted, Plan, Unfit, plain_key
 
 __all__ = [
     "Adapted",
     "Plan",
     "adapt",
     "body_digest",
+    "fitting",
     "freeze",
     "insert",
     "merge",
@@ -88,12 +90,30 @@ def insert(module: Any, plan: Plan, *, seed: int) -> None:
     devices = [p.device for p in list(module.parameters())[:1] if p.device.type == "cuda"]
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        module.adapted = maker.insert(module, plan)
+        try:
+            module.adapted = maker.insert(module, plan)
+        except Unfit as why:
+            raise ConfigError(
+                f"method={plan.method!r} {why}. {type(module.net).__name__} takes: {', '.join(fitting(module))}."
+            ) from why
     for name, parameter in module.net.named_parameters():
         # peft freezes the network at once; here the run does, and only while it lasts.
         if plain_key(name) in flags:
             parameter.requires_grad_(flags[plain_key(name)])
     module.train(training)
+
+
+def fitting(module: Any) -> tuple[str, ...]:
+    """The methods by name that a module can be fine-tuned with."""
+    from zoo.training.methods import prompts, targets
+
+    found = ["full"] + ["head"] * any(True for _ in module.head_parameters())
+    found += ["lora", "adalora", "ia3"] * bool(targets.layers(module)) + ["adapter"] * bool(targets.outputs(module))
+    for method in ("prefix", "prompt"):
+        with suppress(Unfit):
+            prompts.body_of(module.net, method)
+            found.append(method)
+    return tuple(found)
 
 
 def _check(module: Any) -> None:

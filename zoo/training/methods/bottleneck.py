@@ -7,8 +7,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError
-from zoo.training.methods.plan import Adapted, Plan, swap
-from zoo.training.methods.targets import is_conv1d, outputs
+from zoo.training.methods import targets
+from zoo.training.methods.plan import Adapted, Plan, Unfit, swap
 
 
 @final
@@ -68,18 +68,15 @@ class Bottlenecks(Adapted):
 
 
 def insert(module: Any, plan: Plan) -> Adapted:
-    """Raises ConfigError for a network with nothing to put an adapter behind."""
+    """Raises Unfit for a network with nothing to put an adapter behind."""
     plain = frozenset(module.net.state_dict())
-    found = outputs(module)
+    found = targets.outputs(module)
     if not found:
-        raise ConfigError(
-            f'method="adapter" found no transformer layers or convolutions in {type(module.net).__name__}. '
-            'Use method="lora".'
-        )
+        raise Unfit("goes behind the layers of a transformer or behind convolutions, and finds none")
     for name, layer in found.items():
         swap(module.net, name, Bottleneck(layer, int(plan.options["size"])))
     return Bottlenecks(plan, plain)
 
 
 def _width(layer: Any) -> int:
-    return int(layer.nf) if is_conv1d(layer) else int(layer.out_features)
+    return int(layer.nf) if targets.is_conv1d(layer) else int(layer.out_features)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, final
 
 import peft
@@ -15,13 +16,15 @@ from torch import Tensor, nn
 
 from zoo.errors import ConfigError
 from zoo.training.methods import targets
-from zoo.training.methods.plan import Adapted, Plan, swap
+from zoo.training.methods.plan import Adapted, Plan, Unfit, swap
 
 log = logging.getLogger("zoo.training")
 
 _NAME = "default"
 # Fewer steps than this leave no room for a budget to shrink.
 _ADALORA_STEPS = 10
+# Ways of LoRA's first weights that leave the network's own as they are.
+_INITS = (True, False, "gaussian", "orthogonal")
 
 
 @final
@@ -96,7 +99,7 @@ class PeftLayers(Adapted):
 
 
 def insert(module: Any, plan: Plan) -> Adapted:
-    """Raises ConfigError for a network with nothing to change, or options that peft refuses."""
+    """Raises Unfit for a network with nothing to change, ConfigError for options that peft refuses."""
     net = module.net
     plain = frozenset(net.state_dict())
     config = _config(module, plan)
@@ -106,16 +109,31 @@ def insert(module: Any, plan: Plan) -> Adapted:
             f"peft's {config.peft_type.value} does not change layers, which is what a config may do here. "
             'Prompts are method="prompt" and method="prefix".'
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _no_words(net):
         # Of a transposed weight it says that it will treat it as what it is.
         warnings.simplefilter("ignore")
         try:
             tuner = kind(net, config, adapter_name=_NAME)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, NotImplementedError) as error:
             raise ConfigError(f"peft can't do this with {type(net).__name__}: {error}") from error
     for left in ("peft_config", "active_adapter"):
         net.__dict__.pop(left, None)
     return PeftLayers(plan, plain, tuner)
+
+
+@contextmanager
+def _no_words(net: Any) -> Iterator[None]:
+    """peft asks which layers share the embedding of words; upstream's detectors have none, and refuse to answer."""
+    try:
+        if hasattr(net, "get_input_embeddings"):
+            net.get_input_embeddings()
+    except NotImplementedError:
+        before = net.__dict__.get("_tied_weights_keys", net)
+        net._tied_weights_keys = None
+        yield
+        net.__dict__.pop("_tied_weights_keys") if before is net else setattr(net, "_tied_weights_keys", before)
+        return
+    yield
 
 
 def to_options(config: Any) -> dict[str, Any]:
@@ -140,9 +158,7 @@ def _config(module: Any, plan: Plan) -> Any:
     chosen = options.pop("targets", None)
     names = list(targets.named(module, chosen) if chosen else targets.layers(module))
     if not names:
-        raise ConfigError(
-            f"method={plan.method!r} found no linear layer or convolution in {type(module.net).__name__}."
-        )
+        raise Unfit("changes linear layers and convolutions of the body, and finds none that it can change")
     if plan.method == "ia3":
         behind: Any = _exactly(targets.feed_forward(names)) if targets.feed_forward(names) else []
         return peft.IA3Config(target_modules=_exactly(names), feedforward_modules=behind)
@@ -166,9 +182,28 @@ def _given(module: Any, options: dict[str, Any]) -> Any:
         config = kind(**{name: value for name, value in options.items() if name != "peft_type"})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"peft refuses this config: {error}") from error
+    _check(module, config)
     if getattr(config, "target_modules", None) is None and hasattr(config, "target_modules"):
         config.target_modules = _exactly(list(targets.layers(module)))
     return config
+
+
+def _check(module: Any, config: Any) -> None:
+    """Refuse what would be left out, or would make another base of the network. Raises ConfigError."""
+    outside = [name for name in getattr(config, "modules_to_save", None) or () if not module.in_head(name)]
+    if outside:
+        raise ConfigError(
+            f"modules_to_save names {', '.join(outside)}: of the network itself the head alone is trained, which is "
+            f"{', '.join(module.head) or 'empty'} here. Leave it out."
+        )
+    if getattr(config, "bias", "none") != "none":
+        raise ConfigError(f"bias={config.bias!r} would train the frozen body's biases; use bias='none'.")
+    first = getattr(config, "init_lora_weights", True)
+    if first not in _INITS:
+        raise ConfigError(
+            f"init_lora_weights={first!r} changes the frozen weights, so that the adapter would fit no base but this "
+            f"one. Use one of: {', '.join(map(str, _INITS))}."
+        )
 
 
 def _exactly(names: Sequence[str]) -> str:

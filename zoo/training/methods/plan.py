@@ -13,6 +13,10 @@ from torch import Tensor, nn
 BASE = "base_layer"
 
 
+class Unfit(Exception):
+    """A network has no place for what a method inserts. The text goes on a sentence: `method="prefix" ...`."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """method: "lora", "adalora", "ia3", "adapter", "prefix", "prompt" or "peft". options: plain values."""

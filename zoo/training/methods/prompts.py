@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from zoo.errors import ConfigError
-from zoo.training.methods.plan import Adapted, Plan
+from zoo.training.methods.plan import Adapted, Plan, Unfit
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 _CHILD = "learned_prompt"
@@ -33,10 +33,10 @@ class Prompts(Adapted):
 
 
 def insert(module: Any, plan: Plan) -> Adapted:
-    """Raises ConfigError for a network that is no transformer over one text."""
+    """Raises Unfit for a network that is no transformer over one text."""
     net = module.net
     plain = frozenset(net.state_dict())
-    body = _body(net, plan.method)
+    body = body_of(net, plan.method)
     deep = plan.method == "prefix"
     learned = _prefix(body, plan) if deep else _prompt(body, plan)
     weight = body.get_input_embeddings().weight
@@ -47,16 +47,15 @@ def insert(module: Any, plan: Plan) -> Adapted:
     return Prompts(plan, plain)
 
 
-def _body(net: Any, method: str) -> Any:
+def body_of(net: Any, method: str) -> Any:
+    """The part of a network that reads a text. Raises Unfit when it is no transformer over one text."""
     if not isinstance(net, PreTrainedModel):
-        raise ConfigError(
-            f'method={method!r} is for text models of transformers, not {type(net).__name__}. Use "lora".'
-        )
+        raise Unfit("is for text models of transformers")
     body = getattr(net, net.base_model_prefix, net)
     wanted = "past_key_values" if method == "prefix" else "inputs_embeds"
     takes = inspect.signature(body.forward).parameters
-    if net.config.is_encoder_decoder or wanted not in takes or "position_ids" not in takes:
-        raise ConfigError(f'{type(net).__name__} can\'t take method={method!r}. Use method="lora" or method="adapter".')
+    if net.config.is_encoder_decoder or not {"input_ids", "position_ids", wanted} <= set(takes):
+        raise Unfit(f"needs a network over one text that takes position_ids and {wanted}")
     return body
 
 

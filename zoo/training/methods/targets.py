@@ -33,7 +33,7 @@ _OUTPUTS = re.compile(
 _FEED_FORWARD = re.compile(r"(?!.*(attention|attn)\.)(.*\.)?(output\.dense|lin2|ffn_output|c_proj|output_dense|fc2|"
                            r"down_proj|wo|Wo|dense2|mlp\.3)")  # fmt: skip
 # These read the weights of their parts instead of calling them: what is put around a part would be passed by.
-_READERS = ("MultiheadAttention", "WavLMAttention", "WavLMSelfAttention")
+_READERS = ("MultiheadAttention", "ShiftedWindowAttention", "WavLMAttention", "WavLMSelfAttention")
 
 
 def layers(module: Any) -> dict[str, nn.Module]:
@@ -95,4 +95,7 @@ def is_conv1d(layer: nn.Module) -> bool:
 
 def _is_read(net: nn.Module, name: str) -> bool:
     parent = net.get_submodule(name.rpartition(".")[0])
+    # timm's attention with biases of its own for queries and values: BEiT's, EVA's, Swin v2's.
+    if name.endswith(".qkv") and getattr(parent, "q_bias", None) is not None:
+        return True
     return any(kind.__name__ in _READERS for kind in type(parent).__mro__)
