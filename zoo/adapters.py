@@ -49,6 +49,8 @@ def put_on(model: Model, folder: str | Path) -> None:
 
     Raises AdapterError when it was trained on another body than this model's, BundleError when it is damaged.
     """
+    from zoo.training import methods
+
     path = Path(folder).expanduser()
     card, entry = _read(path)
     if model.module.adapted is not None:
@@ -58,7 +60,8 @@ def put_on(model: Model, folder: str | Path) -> None:
     )
     # The body is compared as it is in the network of the adapter's task: other tasks name and have other parts.
     module = _on_the_same_body(_rebuilt(model, spec, card, path), model.spec, card, path)
-    module = loading.with_adapter(module, entry, backends.read_state(path / bundle.ADAPTER))
+    plan = methods.Plan(entry.method, entry.options)
+    module = methods.restored(module, plan, backends.read_state(path / bundle.ADAPTER))
     encoder = model.encoder if spec.input == model.spec.input else _reading(model.encoder, spec)
     device = str(model.device)
     labels = spec.labels if isinstance(spec.labels, tuple) else ()

@@ -228,7 +228,7 @@ def _folder(path: Path) -> _Found:
     if card.kind == "adapter":
         raise BundleError(
             f"{path} is an adapter, without the body. Load that and put it on: "
-            f"zoo.load({card.spec.name!r}).load_adapter({str(path)!r})."
+            f"zoo.load({card.spec.name!r}).load_adapter({str(path)!r}); in commands --adapter {path}."
         )
     # safetensors has no checksum of its own: a flipped bit in it is a wrong weight without a word.
     bundle.verify(path)

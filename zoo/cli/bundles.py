@@ -9,7 +9,7 @@ import typer
 
 import zoo
 from zoo import bundle
-from zoo.cli.loading import PRETRAINED, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
+from zoo.cli.loading import PRETRAINED, Adapter, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
 from zoo.cli.shared import AsJson, emit, readable
 
 
@@ -30,13 +30,15 @@ def export(
     weights: Weights = PRETRAINED,
     revision: Revision = None,
     tokenizer: Tokenizer = None,
+    adapter: Adapter = None,
     as_json: AsJson = False,
 ) -> None:
     """Export a model to ONNX with all that serving needs, checked against torch before it is kept."""
     bundle.check_target(target)
     loaded = load_model(
-        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu"
-    )
+        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu",
+        adapter=adapter,
+    )  # fmt: skip
     made = loaded.export(target, precision=precision, samples=samples or None, tolerance=tolerance)
     found = made.card.parity
     assert found is not None

@@ -11,7 +11,18 @@ import typer
 import zoo
 from zoo import bundle
 from zoo.cli.fields import parsed, with_fields
-from zoo.cli.loading import PRETRAINED, Device, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
+from zoo.cli.loading import (
+    PRETRAINED,
+    Adapter,
+    Device,
+    Labels,
+    Name,
+    Revision,
+    TaskOption,
+    Tokenizer,
+    Weights,
+    load_model,
+)
 from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
 from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
 from zoo.errors import ConfigError
@@ -56,6 +67,14 @@ def finetune(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     device: Device = None,
+    adapter: Adapter = None,
+    save_adapter: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write what --method lora or its kin trained alone, too: some megabytes to put on the same MODEL.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -65,11 +84,17 @@ def finetune(
     newest.
     """
     bundle.check_target(output)
+    if save_adapter is not None:
+        bundle.check_target(save_adapter)
     chosen = {"output_dir": output.with_name(f"{output.name}.run"), **parsed(TrainConfig, options)}
     # Checked before anything is loaded; a model's own defaults are added by finetune().
-    seed = TrainConfig.parse(chosen).seed
+    config = TrainConfig.parse(chosen)
+    if save_adapter is not None and config.method in ("full", "head"):
+        raise ConfigError(f"--save-adapter needs a --method that puts one in; {config.method} does not.")
     renamed = pairs(columns, "--columns")
-    loaded = load_model(model, weights=weights, revision=revision, tokenizer=tokenizer, device=device, seed=seed)
+    loaded = load_model(
+        model, weights=weights, revision=revision, tokenizer=tokenizer, device=device, seed=config.seed, adapter=adapter
+    )
     loaded.finetune(
         data,
         _val(val),
@@ -80,6 +105,8 @@ def finetune(
         **chosen,
     )
     loaded.save(output)
+    if save_adapter is not None:
+        note(f"Wrote {loaded.save_adapter(save_adapter)}")
     if as_json:
         emit({"model": str(output), "task": loaded.task.name, "labels": loaded.labels, "history": loaded.history})
     else:
@@ -153,6 +180,7 @@ def evaluate(
         str | None,
         typer.Option(metavar="JSON", help="Options of those, as in '{\"num_beams\": 4}'; greedy when not given."),
     ] = None,
+    adapter: Adapter = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf, too.")] = None,
     as_json: AsJson = False,
@@ -161,8 +189,9 @@ def evaluate(
     renamed = pairs(columns, "--columns")
     size = number_or(batch_size, ["auto"], "--batch-size")
     loaded = load_model(
-        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
-    )
+        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
+        adapter=adapter,
+    )  # fmt: skip
     report = loaded.evaluate(
         data,
         columns=renamed,

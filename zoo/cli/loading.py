@@ -59,6 +59,15 @@ Device = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Adapter = Annotated[
+    Path | None,
+    typer.Option(
+        "--adapter",
+        metavar="FOLDER",
+        help="Put an adapter on the model, which brings its task and labels.",
+        rich_help_panel=_PANEL,
+    ),
+]
 PRETRAINED = "pretrained"
 
 
@@ -78,11 +87,14 @@ def load_model(
     tokenizer: Path | None = None,
     device: str | None = None,
     seed: int | None = None,
+    adapter: Path | None = None,
 ) -> Model:
-    """`zoo.load` with a command's options."""
+    """`zoo.load` with a command's options, and an adapter on what it gives."""
+    if adapter is not None and (task or labels):
+        raise ConfigError("An adapter brings its own task and labels: leave --task and --labels out beside --adapter.")
     import zoo
 
-    return zoo.load(
+    loaded = zoo.load(
         name,
         task=task,
         labels=names(labels, "--labels"),
@@ -92,6 +104,7 @@ def load_model(
         device=device,
         seed=seed,
     )
+    return loaded if adapter is None else loaded.load_adapter(adapter)
 
 
 def load_predictor(
@@ -103,13 +116,17 @@ def load_predictor(
     revision: str | None,
     tokenizer: Path | None,
     device: str | None,
+    adapter: Path | None = None,
 ) -> Predictor:
     """A bundle without torch, any other name through `zoo.load`."""
     if not is_bundle(name):
         return load_model(
-            name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
-        )
-    given = {"--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer}
+            name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
+            adapter=adapter,
+        )  # fmt: skip
+    given = {
+        "--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer, "--adapter": adapter,
+    }  # fmt: skip
     fixed = [option for option, value in given.items() if value is not None]
     if weights != PRETRAINED:
         fixed.append("--weights")

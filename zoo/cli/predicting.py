@@ -14,6 +14,7 @@ from zoo import terminal
 from zoo.cli.inputs import as_raw, question_inputs, read_inputs
 from zoo.cli.loading import (
     PRETRAINED,
+    Adapter,
     Device,
     Labels,
     Name,
@@ -79,6 +80,7 @@ def predict(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     device: Device = None,
+    adapter: Adapter = None,
     top_k: Annotated[
         int | None,
         typer.Option(help="Labels, words or objects to list, or tokens to draw from.", rich_help_panel=_PANEL),
@@ -250,8 +252,9 @@ def predict(
     if not every:
         raise ConfigError("Nothing to predict: give INPUT..., or - for the lines of standard input.")
     predictor = load_predictor(
-        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device
-    )
+        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
+        adapter=adapter,
+    )  # fmt: skip
     given = {
         "top_k": top_k,
         "threshold": threshold,

@@ -40,6 +40,7 @@ from zoo.training.schedules import Schedule
 from zoo.training.state import RunState
 from zoo.training.stepping import Parts, Stepper
 from zoo.training.trackers import Trackers, check_installed
+from zoo.training.unfreezing import Unfreezing
 from zoo.training.watch import StepLoss, StepNote, Watch
 
 log = logging.getLogger("zoo.training")
@@ -187,6 +188,8 @@ class Run:
             cast(Any, self.module).net, self.adapted, self.average,
         )  # fmt: skip
         self.stepper = Stepper(parts, self.state.micro, shrinks=config.batch_size == "auto" and not self.task.joint)
+        share = config.gradual_unfreezing
+        self.unfreezing = Unfreezing(self.module, share, self.total) if share is not None else None
         self.saver: Saver | None = None
         if config.output_dir is not None:
             identity = Identity(config, self.task, self.rows, self.items, self.machine, self.effective)
@@ -254,6 +257,8 @@ class Run:
         for batch in batches:
             for row, error in batch.bad:
                 self._bad(row, error)
+        if self.unfreezing is not None:
+            self.unfreezing.at(state.step)
         values, passes = self.stepper.backward(batches, stop=self.interrupts.received is not None)
         samples = sum(map(len, batches)) * self.machine.world
         note = StepNote(state.epoch + 1, state.step + 1, [batch.rows for batch in passes], self.schedule.rate, samples)

@@ -29,7 +29,9 @@ def depths(module: Any) -> tuple[dict[str, int], int]:
         return found, max(found.values())
     places = {name: place for place, names in enumerate(_blocks(module, net), 1) for name in names}
     if not places:
-        raise ConfigError(f"layer_decay: {type(net).__name__} has no layers one above the other. Leave it out.")
+        raise ConfigError(
+            f"{type(net).__name__} has no layers one above the other, which layer_decay and gradual_unfreezing need."
+        )
     top = max(places.values()) + 1
     tables, seen, found = optimizers.embeddings(net), 0, {}
     for name, parameter in net.named_parameters():

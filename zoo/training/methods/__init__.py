@@ -88,18 +88,19 @@ def insert(module: Any, plan: Plan, *, seed: int) -> None:
     training = module.training
     flags = {plain_key(name): p.requires_grad for name, p in module.net.named_parameters()}
     devices = [p.device for p in list(module.parameters())[:1] if p.device.type == "cuda"]
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        try:
+    try:
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
             module.adapted = maker.insert(module, plan)
-        except Unfit as why:
-            raise ConfigError(
-                f"method={plan.method!r} {why}. {type(module.net).__name__} takes: {', '.join(fitting(module))}."
-            ) from why
-    for name, parameter in module.net.named_parameters():
-        # peft freezes the network at once; here the run does, and only while it lasts.
-        if plain_key(name) in flags:
-            parameter.requires_grad_(flags[plain_key(name)])
+    except Unfit as why:
+        raise ConfigError(
+            f"method={plan.method!r} {why}. {type(module.net).__name__} takes: {', '.join(fitting(module))}."
+        ) from why
+    finally:
+        for name, parameter in module.net.named_parameters():
+            # peft freezes the network at once; here the run does, and only while it lasts.
+            if plain_key(name) in flags:
+                parameter.requires_grad_(flags[plain_key(name)])
     module.train(training)
 
 

@@ -115,10 +115,19 @@ def insert(module: Any, plan: Plan) -> Adapted:
         try:
             tuner = kind(net, config, adapter_name=_NAME)
         except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+            _take_out(net)
             raise ConfigError(f"peft can't do this with {type(net).__name__}: {error}") from error
-    for left in ("peft_config", "active_adapter"):
-        net.__dict__.pop(left, None)
+        finally:
+            for left in ("peft_config", "active_adapter"):
+                net.__dict__.pop(left, None)
     return PeftLayers(plan, plain, tuner)
+
+
+def _take_out(net: nn.Module) -> None:
+    """The layers that were replaced before one could not be."""
+    for name, layer in list(net.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            swap(net, name, layer.get_base_layer())
 
 
 @contextmanager
@@ -130,8 +139,10 @@ def _no_words(net: Any) -> Iterator[None]:
     except NotImplementedError:
         before = net.__dict__.get("_tied_weights_keys", net)
         net._tied_weights_keys = None
-        yield
-        net.__dict__.pop("_tied_weights_keys") if before is net else setattr(net, "_tied_weights_keys", before)
+        try:
+            yield
+        finally:
+            net.__dict__.pop("_tied_weights_keys") if before is net else setattr(net, "_tied_weights_keys", before)
         return
     yield
 

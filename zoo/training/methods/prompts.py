@@ -122,7 +122,7 @@ class PromptAfter:
         length = len(getattr(body, _CHILD).embedding.weight)
         output["last_hidden_state"] = output["last_hidden_state"][:, length:]
         if output.get("pooler_output") is not None:
-            output["pooler_output"] = body.pooler(output["last_hidden_state"])
+            output["pooler_output"] = _pooled(body, output["last_hidden_state"])
         return output
 
 
@@ -144,6 +144,13 @@ class PrefixBefore:
             mask = mask[:, None, None, :].bool().expand(-1, 1, given["input_ids"].shape[1], -1)
         given["attention_mask"] = mask
         return (), given
+
+
+def _pooled(body: Any, states: Tensor) -> Tensor:
+    # ALBERT's pooler is a bare layer.
+    bare = hasattr(body, "pooler_activation")
+    pooled: Tensor = body.pooler_activation(body.pooler(states[:, 0])) if bare else body.pooler(states)
+    return pooled
 
 
 def _cache(body: Any, learned: Any, batch: int, length: int) -> DynamicCache:

@@ -17,6 +17,7 @@ _OUTPUTS = re.compile(
       | attention\.out_lin | ffn\.lin2                # DistilBERT
       | attention\.dense | (.*\.)?ffn_output          # ALBERT
       | attn\.c_proj | mlp\.c_proj                    # GPT-2
+      | mlp\.dense_4h_to_h                            # GPT-NeoX
       | (attention|self_attn|encoder_attn|self_attention)\.out_proj
       | feed_forward\.output_dense                    # Wav2Vec2, HuBERT, WavLM
       | fc2 | mlp\.fc2                                # BART, Marian, Whisper, CLIP; timm's
@@ -31,18 +32,20 @@ _OUTPUTS = re.compile(
     re.VERBOSE,
 )
 _FEED_FORWARD = re.compile(r"(?!.*(attention|attn)\.)(.*\.)?(output\.dense|lin2|ffn_output|c_proj|output_dense|fc2|"
-                           r"down_proj|wo|Wo|dense2|mlp\.3)")  # fmt: skip
+                           r"down_proj|wo|Wo|dense2|dense_4h_to_h|mlp\.3)")  # fmt: skip
 # These read the weights of their parts instead of calling them: what is put around a part would be passed by.
 _READERS = ("MultiheadAttention", "ShiftedWindowAttention", "WavLMAttention", "WavLMSelfAttention")
 
 
 def layers(module: Any) -> dict[str, nn.Module]:
     """The linear layers and ungrouped convolutions of the body, by name in the network."""
-    found = {}
-    for name, layer in module.net.named_modules():
-        if _plain(layer) and not module.in_head(name) and not _is_read(module.net, name):
-            found[name] = layer
-    return found
+    shared = _shared(module.net)
+    return {
+        name: layer
+        for name, layer in module.net.named_modules()
+        if _plain(layer) and not module.in_head(name) and not _is_read(module.net, name)
+        and id(layer.weight) not in shared
+    }  # fmt: skip
 
 
 def named(module: Any, patterns: Sequence[str]) -> dict[str, nn.Module]:
@@ -66,7 +69,12 @@ def named(module: Any, patterns: Sequence[str]) -> dict[str, nn.Module]:
 def outputs(module: Any) -> dict[str, nn.Module]:
     """Where bottleneck adapters go: behind attention and feed-forward parts, else behind spatial convolutions."""
     everything = layers(module)
-    found = {name: layer for name, layer in everything.items() if _OUTPUTS.fullmatch(name)}
+    # Of convolutions, some are called as layers of transformers are: those of squeeze-and-excite.
+    found = {
+        name: layer
+        for name, layer in everything.items()
+        if _OUTPUTS.fullmatch(name) and not isinstance(layer, nn.Conv2d)
+    }
     return found or dict(_spatial(module))
 
 
@@ -79,6 +87,17 @@ def _spatial(module: Any) -> Iterator[tuple[str, nn.Module]]:
     for name, layer in module.net.named_modules():
         if isinstance(layer, nn.Conv2d) and max(layer.kernel_size) > 1 and not module.in_head(name):
             yield name, layer
+
+
+def _shared(net: nn.Module) -> set[int]:
+    """Ids of parameters of two modules: what is merged into one (T5's last layer) would change the other (its words)."""
+    seen: set[int] = set()
+    found: set[int] = set()
+    for part in net.modules():
+        own = {id(parameter) for parameter in part.parameters(recurse=False)}
+        found |= seen & own
+        seen |= own
+    return found
 
 
 def _plain(layer: nn.Module) -> bool:

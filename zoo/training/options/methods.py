@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -38,6 +38,17 @@ class MethodFields(Frozen):
         default=16, description="Learned positions that method='prefix' and 'prompt' put before each text."
     )
 
+    gradual_unfreezing: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None,
+        description="Of method='full': train the head alone at first, then thaw the body's layers one after another "
+        "from the top down, until after this share of all steps everything is trained (ULMFiT). True is 0.5.",
+    )
+
+    @field_validator("gradual_unfreezing", mode="before")
+    @classmethod
+    def _usual_share(cls, value: Any) -> Any:
+        return {True: 0.5, False: None}[value] if isinstance(value, bool) else value
+
     @field_validator("method", mode="before")
     @classmethod
     def _config_of_peft(cls, value: Any) -> Any:
@@ -51,6 +62,12 @@ class MethodFields(Frozen):
     @classmethod
     def _one_target(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _only_what_is_trained_thaws(self) -> MethodFields:
+        if self.gradual_unfreezing is not None and self.method != "full":
+            raise ValueError("gradual_unfreezing goes with method='full': the other methods keep the body frozen")
+        return self
 
     @model_validator(mode="after")
     def _peft_names_its_type(self) -> MethodFields:
