@@ -90,7 +90,7 @@ def _spatial(module: Any) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _shared(net: nn.Module) -> set[int]:
-    """Ids of parameters of two modules: what is merged into one (T5's last layer) would change the other (its words)."""
+    """Ids of parameters of two modules: what is merged into one (T5's last layer) would change the other (words)."""
     seen: set[int] = set()
     found: set[int] = set()
     for part in net.modules():
