@@ -1,95 +1,119 @@
-"""Export every family of the catalogue at tiny size, check parity, and write the support table.
+"""Take every family of the catalogue, at tiny size, through fine-tuning and export, and write the table of support.
 
-    python export/catalogue.py                      # writes docs/support.md
-    python export/catalogue.py --check              # exits with 1 where an export fails, writes nothing
+    python export/catalogue.py                      # all of them: writes docs/support.md; some half an hour
+    python export/catalogue.py resnet18 bert-base-cased     # renews the lines of these
+    python export/catalogue.py --check resnet18     # exits with 1 where an export fails, writes nothing
 
-Weights are random: what is proven is that the graph answers as torch does, for every family and task, with
-ragged batches. Nothing here says how good a model is.
+Weights are random: what is proven is that a method trains, and that the graph answers as torch does, for every family
+and task, with ragged batches. Nothing here says how good a model is.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "docs" / "support.md"
+FIGURES = ROOT / "benchmarks" / "results" / "support.json"
 sys.path.insert(0, str(ROOT))  # the tiny configurations live with the tests
 
 import zoo  # noqa: E402
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One family and task: the figures of its parity check, or why there are none."""
-
-    family: str
-    task: str
-    difference: float = 0.0
-    tolerance: float = 0.0
-    agreement: float = 0.0
-    cases: int = 0
-    failure: str = ""
+Row = dict[str, Any]
 
 
-def export_one(family: str, task: str, folder: Path) -> Row:
-    """Load a family at tiny size with random weights, export it, and return what the parity check found."""
-    from tests.conformance.conftest import tiny_model
-
-    try:
-        found = tiny_model(family, task).export(folder / f"{family}-{task}.bundle").card.parity
-    except zoo.ZooError as error:
-        return Row(family, task, failure=str(error).splitlines()[0])
-    assert found is not None
-    return Row(family, task, found.max_abs_difference, found.tolerance, found.agreement, found.cases)
-
-
-def export_all(families: list[str] | None = None) -> Iterator[Row]:
-    from tests.tiny import FAMILIES
+def one(family: str, task: str) -> Row:
+    """What a family can do with a task, as `tests.conformance.capabilities` finds it."""
+    from tests.conformance.capabilities import capabilities
 
     with tempfile.TemporaryDirectory() as folder:
-        for family in families or FAMILIES:
-            for task in zoo.info(family).tasks:
-                yield export_one(family, task, Path(folder))
+        return capabilities(family, task, Path(folder)).to_dict()
 
 
-def table(rows: list[Row]) -> str:
+def pairs(families: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Every family, and every task of it. families: some names of the catalogue; one of each family when empty."""
+    from tests.tiny import FAMILIES
+
+    return [(family, task) for family in families or FAMILIES for task in zoo.info(family).tasks]
+
+
+def all_of(wanted: Sequence[tuple[str, str]], jobs: int) -> Iterator[Row]:
+    """In the order in which they end. Each process has one thread: more would fight for the cores."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(one, family, task) for family, task in wanted]):
+            yield done.result()
+
+
+def versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "transformers", "timm", "peft", "onnx")}
+
+
+def table(rows: Sequence[Mapping[str, Any]], made_with: Mapping[str, str]) -> str:
+    methods = list(rows[0]["methods"])
+    parity = ("export: largest difference", "allowed", "results the same", "cases")
+    head = ["family", "task", *methods, "bf16", *parity]
     lines = [
-        "# Export support",
+        "# What is supported",
         "",
-        "Written by `python export/catalogue.py`; not by hand. Every family of the catalogue, at tiny size with random",
-        "weights, exported and compared with torch on raw inputs: torch one by one, the bundle in batches of several",
-        f"sizes, padded. torch {version('torch')}, transformers {version('transformers')}, timm {version('timm')}.",
+        "Written by `python export/catalogue.py`; not by hand. Every family of the catalogue and every task of it, at",
+        "tiny size with random weights, takes a training step with each [method of fine-tuning](finetuning.md), one of",
+        "all of it in bf16 (mixed precision), and is exported and compared with torch on raw inputs: torch one by one,",
+        "the bundle in batches of several sizes, padded. What LoRA trained is what is exported, merged, where LoRA can",
+        "be used. Bundles are in fp32. An empty field: the method is refused for that network, with the reason, or the",
+        "task is not for training.",
         "",
-        "| family | task | largest difference | allowed | results the same | cases |",
-        "|---|---|---|---|---|---|",
+        f"Made with {', '.join(f'{name} {number}' for name, number in made_with.items())}.",
+        "",
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
     ]
-    for row in rows:
-        figures = (
-            f"{row.difference:.1e} | {row.tolerance:.1e} | {row.agreement:.0%} | {row.cases}"
-            if not row.failure
-            else f"**not supported**: {row.failure} | | |"
-        )
-        lines.append(f"| {row.family} | {row.task} | {figures} |")
+    lines += [_line(row, methods) for row in sorted(rows, key=lambda row: (row["family"], row["task"]))]
     return "\n".join(lines) + "\n"
+
+
+def _line(row: Mapping[str, Any], methods: Sequence[str]) -> str:
+    marks = ["✓" if mark == "yes" else "" for mark in (*(row["methods"][m] for m in methods), row["bf16"])]
+    figures = [f"{row['difference']:.1e}", f"{row['tolerance']:.1e}", f"{row['agreement']:.0%}", str(row["cases"])]
+    if row["failure"]:
+        figures = [f"**not supported**: {row['failure']}", "", "", ""]
+    return f"| {' | '.join([row['family'], row['task'], *marks, *figures])} |"
+
+
+def write(rows: Sequence[Row], *, whole: bool) -> None:
+    """Keep the figures, with those that stay of earlier runs, and write the table of them."""
+    known = set(pairs())
+    before = [] if whole or not FIGURES.is_file() else json.loads(FIGURES.read_text(encoding="utf-8"))["rows"]
+    kept = {(row["family"], row["task"]): row for row in [*before, *rows]}
+    found = [row for pair, row in sorted(kept.items()) if pair in known]
+    FIGURES.write_text(json.dumps({"versions": versions(), "rows": found}, indent=1) + "\n", encoding="utf-8")
+    TABLE.write_text(table(found, versions()), encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("families", nargs="*", help="names of the catalogue; one of each family when none is given")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where an export fails")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes side by side")
     options = parser.parse_args()
     rows = []
-    for row in export_all(options.families):
-        print(f"{row.family:24} {row.task:32} {row.failure or f'{row.difference:.1e}'}", flush=True)
+    for row in all_of(pairs(options.families), options.jobs):
+        outcome = row["failure"] or f"{row['difference']:.1e}"
+        print(f"{row['family']:24} {row['task']:32} {outcome}", flush=True)
         rows.append(row)
-    if not options.check and not options.families:
-        (ROOT / "docs" / "support.md").write_text(table(rows), encoding="utf-8")
-    if any(row.failure for row in rows):
+    if not options.check:
+        write(rows, whole=not options.families)
+    if any(row["failure"] for row in rows):
         raise SystemExit(1)
 
 

@@ -7,6 +7,7 @@ zoo keeps the epoch that was best on the dev split, as it does by default; Train
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ Sentences = list[tuple[list[str], list[str]]]
 
 
 def read(path: Path, limit: int | None) -> Sentences:
-    blocks = [block for block in path.read_text(encoding="utf-8").split("\n\n") if block.strip()]
+    # What is between two sentences is an empty line, or one with a tab.
+    blocks = [block for block in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")) if block.strip()]
     rows = [[line.rstrip().split("\t") for line in block.splitlines() if line.strip()] for block in blocks]
     # A few lines of the annotated test file hold two tags of which the first counts.
     return [([cells[0] for cells in row], [cells[-1].split(",")[0] for cells in row]) for row in rows if row][:limit]
