@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -57,9 +59,6 @@ def test_every_error_is_also_the_builtin_its_page_says() -> None:
 
 
 def test_the_readme_quotes_the_measured_figures_and_no_others() -> None:
-    import json
-    import runpy
-
     module = runpy.run_path(str(ROOT / "benchmarks" / "main_job_table.py"))
     found = json.loads(module["RESULTS"].read_text(encoding="utf-8"))
     assert module["table"](found) in (ROOT / "README.md").read_text(encoding="utf-8")
@@ -89,3 +88,10 @@ def test_the_chinese_readme_says_what_the_readme_says() -> None:
     assert links[0] - {"README.zh.md"} <= links[1]
     commands = [re.findall(r"^(?:make|pip) .*?(?=\s+#)", page, flags=re.MULTILINE) for page in pages]
     assert commands[0] == commands[1]
+
+
+def test_the_page_of_quality_is_made_of_the_measured_figures() -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks" / "quality" / "page.py"))
+    found = module["results"]()
+    assert set(found) <= set(module["TITLES"])
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](found), "run: python benchmarks/quality/page.py"
