@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -55,20 +54,16 @@ def compare(name: str, arms: Mapping[str, Arm], facts: Mapping[str, Any], option
     found = json.loads(path.read_text(encoding="utf-8"))["arms"] if options.arms and path.is_file() else {}
     chosen = {arm: run for arm, run in arms.items() if not options.arms or arm in options.arms}
     values: dict[str, list[float]] = {arm: [] for arm in chosen}
-    seconds: dict[str, list[float]] = {arm: [] for arm in chosen}
     for seed in range(1 if options.quick else options.seeds):
         for arm, run in chosen.items():
-            begun = time.perf_counter()
             values[arm].append(run(seed))
-            seconds[arm].append(time.perf_counter() - begun)
-            print(f"{name}  seed {seed}  {arm}: {values[arm][-1]:.4f}  ({seconds[arm][-1]:.0f} s)", flush=True)
+            print(f"{name}  seed {seed}  {arm}: {values[arm][-1]:.4f}", flush=True)
     for arm in chosen:
         found[arm] = {
             "values": values[arm],
             "mean": statistics.mean(values[arm]),
             "min": min(values[arm]),
             "max": max(values[arm]),
-            "seconds": statistics.median(seconds[arm]),
         }
     result = {
         **facts,
