@@ -28,22 +28,20 @@ FIGURES = ROOT / "benchmarks" / "results" / "support.json"
 sys.path.insert(0, str(ROOT))  # the tiny configurations live with the tests
 
 import zoo  # noqa: E402
+from tests.conformance.capabilities import METHODS, Capabilities, capabilities  # noqa: E402
+from tests.tiny import FAMILIES  # noqa: E402
 
 Row = dict[str, Any]
 
 
 def one(family: str, task: str) -> Row:
     """What a family can do with a task, as `tests.conformance.capabilities` finds it."""
-    from tests.conformance.capabilities import capabilities
-
     with tempfile.TemporaryDirectory() as folder:
         return capabilities(family, task, Path(folder)).to_dict()
 
 
 def pairs(families: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Every family, and every task of it. families: some names of the catalogue; one of each family when empty."""
-    from tests.tiny import FAMILIES
-
     return [(family, task) for family in families or FAMILIES for task in zoo.info(family).tasks]
 
 
@@ -51,8 +49,14 @@ def all_of(wanted: Sequence[tuple[str, str]], jobs: int) -> Iterator[Row]:
     """In the order in which they end. Each process has one thread: more would fight for the cores."""
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(one, family, task) for family, task in wanted]):
-            yield done.result()
+        running = {pool.submit(one, family, task): (family, task) for family, task in wanted}
+        for done in as_completed(running):
+            try:
+                yield done.result()
+            # A fault of ours: the others are still worth knowing.
+            except Exception as error:
+                family, task = running[done]
+                yield Capabilities(family, task, {}, "", failure=f"{type(error).__name__}: {error}").to_dict()
 
 
 def versions() -> dict[str, str]:
@@ -60,7 +64,7 @@ def versions() -> dict[str, str]:
 
 
 def table(rows: Sequence[Mapping[str, Any]], made_with: Mapping[str, str]) -> str:
-    methods = list(rows[0]["methods"])
+    methods = METHODS
     parity = ("export: largest difference", "allowed", "results the same", "cases")
     head = ["family", "task", *methods, "bf16", *parity]
     lines = [
@@ -83,7 +87,7 @@ def table(rows: Sequence[Mapping[str, Any]], made_with: Mapping[str, str]) -> st
 
 
 def _line(row: Mapping[str, Any], methods: Sequence[str]) -> str:
-    marks = ["✓" if mark == "yes" else "" for mark in (*(row["methods"][m] for m in methods), row["bf16"])]
+    marks = ["✓" if mark == "yes" else "" for mark in (*(row["methods"].get(m, "") for m in methods), row["bf16"])]
     figures = [f"{row['difference']:.1e}", f"{row['tolerance']:.1e}", f"{row['agreement']:.0%}", str(row["cases"])]
     if row["failure"]:
         figures = [f"**not supported**: {row['failure']}", "", "", ""]
