@@ -47,7 +47,9 @@ def in_module(module: nn.Module, config: TrainConfig) -> Iterator[None]:
     if not hasattr(module, "augment") or not hasattr(own, "mask_time_prob"):
         yield
         return
-    before = (module.augment, own.apply_spec_augment, *(getattr(own, name) for name in _PROBABILITIES))
+    # Data2VecAudio's configuration does not say it, and its network takes that for yes.
+    said = getattr(own, "apply_spec_augment", True)
+    before = (module.augment, said, *(getattr(own, name) for name in _PROBABILITIES))
     _set(module, own, config)
     try:
         yield
