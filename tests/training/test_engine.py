@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conformance.cases import CASES, trainable
+from tests.conformance.conftest import tiny_model
 from tests.training.tiny import distance, make_rows, run, text_world, timeless, weights
 from zoo.errors import ConfigError, DataError, InputError, TrainingError, TrainingInterrupted
 from zoo.training import evaluate, optim, rates
@@ -142,6 +144,20 @@ def test_schedules() -> None:
 def test_gradient_checkpointing_computes_the_same() -> None:
     runs = [run(text_world(), gradient_checkpointing=on, **FAST)[1] for on in (False, True)]
     assert runs[0] == pytest.approx(runs[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wav2vec2-base", "distilgpt2"])
+def test_gradient_checkpointing_computes_the_same_in_every_backend(name: str) -> None:
+    losses = []
+    for on in (False, True):
+        model = tiny_model(name)
+        task = trainable(model.spec)
+        model = tiny_model(name, task)
+        rows = CASES[task].rows(model.task)  # type: ignore[index, misc]
+        options = {"epochs": 2, "batch_size": 3, "learning_rate": 1e-3, "augment": "none", "spec_augment": None}
+        model.finetune(rows, None, gradient_checkpointing=on, progress=False, lint=False, **options)  # type: ignore[arg-type]
+        losses.append([record["train_loss"] for record in model.history])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_class_weights_and_smoothing_change_the_loss() -> None:

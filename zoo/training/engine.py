@@ -181,7 +181,7 @@ class Run:
         self.optimizer = optim.make_optimizer(self.module, config, self.kind)
         peak = learning_rate(config, self.kind)
         self.schedule = Schedule(self.optimizer, config, self.total, peak)
-        self.network, prepared = self.machine.prepare(self.module, self.optimizer)
+        self.network, prepared = self.machine.prepare(self.module, self.optimizer, compiled=config.compile)
         self.average = Average(self.module, config.ema_decay) if config.ema_decay is not None else None
         parts = Parts(
             self.machine, self.network, prepared, self.schedule, self.task, self.options, config.max_grad_norm,

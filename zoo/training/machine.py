@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast, final
@@ -37,10 +38,16 @@ class Machine:
         self.world: int = accelerator.num_processes
         self.main: bool = self.rank == 0
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+    def prepare(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, *, compiled: bool = False
+    ) -> tuple[nn.Module, Any]:
         """The module as the forward pass sees it, and accelerate's optimizer."""
         # Wrapped first: accelerate replaces `forward` for mixed precision, and the module is the user's.
-        network, prepared = self.accelerator.prepare(Wrapped(module), optimizer)
+        wrapped = Wrapped(module)
+        if compiled:
+            _check_compiler(self.device)
+            wrapped.compile(dynamic=True)
+        network, prepared = self.accelerator.prepare(wrapped, optimizer)
         return network, prepared
 
     def total(self, values: list[float]) -> Tensor | list[float]:
@@ -101,6 +108,15 @@ def running(module: nn.Module, config: TrainConfig) -> Iterator[Machine]:
             stack.enter_context(_tf32(config.tf32))
         seed_all(config.seed + machine.rank)
         yield machine
+
+
+def _check_compiler(device: torch.device) -> None:
+    known = [os.environ.get("CXX"), "g++", "clang++"]
+    if device.type == "cpu" and not any(shutil.which(name) for name in known if name):
+        raise ConfigError(
+            "compile=True needs a C++ compiler on the CPU, and there is none on PATH (g++, clang++, or what CXX "
+            "names). Install one (on Debian: apt install g++), or leave compile out."
+        )
 
 
 def _machine(device: torch.device, config: TrainConfig) -> Machine:

@@ -21,6 +21,12 @@ class LossFields(Frozen):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations again in the backward pass: less memory, about a third slower."
     )
+    compile: bool = Field(
+        default=False,
+        description="Train with torch.compile: quicker steps after a slow first one, the loss equal to rounding. "
+        "Lengths are dynamic; what torch can't compile runs as it is, between compiled pieces. On the CPU it needs a "
+        "C++ compiler.",
+    )
     loss: Literal["focal"] | None = Field(
         default=None,
         description="Of classification by labels: 'focal' counts what is answered well already for less "
