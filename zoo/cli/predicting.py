@@ -43,7 +43,10 @@ from zoo.results import (
     Transcript,
 )
 
-_PANEL = "The task's own options"
+_ANSWERS = "Of labels, objects and vectors"
+_WRITTEN = "Of texts that are written"
+_SPEECH = "Of speech"
+_ASKED = "Of zero-shot labels and questions"
 _EARLY: dict[str, bool | str] = {"true": True, "false": False, "never": "never"}
 
 
@@ -83,155 +86,165 @@ def predict(
     adapter: Adapter = None,
     top_k: Annotated[
         int | None,
-        typer.Option(help="Labels, words or objects to list, or tokens to draw from.", rich_help_panel=_PANEL),
+        typer.Option(help="Labels, words or objects to list, or tokens to draw from.", rich_help_panel=_ANSWERS),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of several labels, and of objects: give those of this probability.", rich_help_panel=_PANEL),
+        typer.Option(
+            help="Of several labels, and of objects: give those of this probability.", rich_help_panel=_ANSWERS
+        ),
     ] = None,
     nms: Annotated[
         float | None,
         typer.Option(
             help="Of objects: of two boxes of one label that overlap by more, give the better one.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_ANSWERS,
         ),
     ] = None,
     normalize: Annotated[
-        bool | None, typer.Option("--normalize/--no-normalize", help="Vectors of unit length.", rich_help_panel=_PANEL)
+        bool | None,
+        typer.Option("--normalize/--no-normalize", help="Vectors of unit length.", rich_help_panel=_ANSWERS),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(help="Tokens to generate at most.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Tokens to generate at most.", rich_help_panel=_WRITTEN)
     ] = None,
     do_sample: Annotated[
         bool | None,
-        typer.Option("--do-sample/--no-do-sample", help="Draw tokens by probability.", rich_help_panel=_PANEL),
+        typer.Option("--do-sample/--no-do-sample", help="Draw tokens by probability.", rich_help_panel=_WRITTEN),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Logits are divided by it.", rich_help_panel=_PANEL)] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Logits are divided by it.", rich_help_panel=_WRITTEN)
+    ] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Draw from the fewest tokens of this probability.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="Draw from the fewest tokens of this probability.", rich_help_panel=_WRITTEN)
     ] = None,
     repetition_penalty: Annotated[
-        float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_WRITTEN)
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_PANEL)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_WRITTEN)] = None,
     min_new_tokens: Annotated[
-        int | None, typer.Option(help="Of a summary or translation: tokens at least.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Of a summary or translation: tokens at least.", rich_help_panel=_WRITTEN)
     ] = None,
     num_beams: Annotated[
-        int | None, typer.Option(help="Texts followed side by side; 1 for none.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Texts followed side by side; 1 for none.", rich_help_panel=_WRITTEN)
     ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(help="With --num-beams: above 0 for longer texts.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="With --num-beams: above 0 for longer texts.", rich_help_panel=_WRITTEN)
     ] = None,
     early_stopping: Annotated[
         str | None,
-        typer.Option(metavar="true|false|never", help="When a search with beams ends.", rich_help_panel=_PANEL),
+        typer.Option(
+            metavar="WHEN",
+            help="With --num-beams, when the search ends: true, false or never.",
+            rich_help_panel=_WRITTEN,
+        ),
     ] = None,
     no_repeat_ngram_size: Annotated[
-        int | None, typer.Option(help="No run of so many tokens comes twice.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="No run of so many tokens comes twice.", rich_help_panel=_WRITTEN)
     ] = None,
     src_lang: Annotated[
-        str | None, typer.Option(help="Of a translation: the language of the text.", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="Of a translation: the language of the text.", rich_help_panel=_WRITTEN)
     ] = None,
     tgt_lang: Annotated[
-        str | None, typer.Option(help="The language to translate into.", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="The language to translate into.", rich_help_panel=_WRITTEN)
     ] = None,
     truncation: Annotated[
         bool,
-        typer.Option("--truncation", help="Leave out the end of a text that is too long.", rich_help_panel=_PANEL),
+        typer.Option("--truncation", help="Leave out the end of a text that is too long.", rich_help_panel=_WRITTEN),
     ] = False,
     stop: Annotated[
-        list[str] | None, typer.Option(help="A text that ends the generation; may be repeated.", rich_help_panel=_PANEL)
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="A text that ends the generation; may be repeated.", rich_help_panel=_WRITTEN
+        ),
     ] = None,
     return_timestamps: Annotated[
         str | None,
         typer.Option(
-            metavar="word|char|true",
-            help="Of speech: when each word or character (CTC), or each stretch of speech (Whisper, true) is said.",
-            rich_help_panel=_PANEL,
+            metavar="OF",
+            help="Say when: word or char (CTC), or true for each stretch of speech (Whisper).",
+            rich_help_panel=_SPEECH,
         ),
     ] = None,
-    language: Annotated[
-        str | None, typer.Option(help="Of speech, to Whisper: de, or german.", rich_help_panel=_PANEL)
-    ] = None,
+    language: Annotated[str | None, typer.Option(help="To Whisper: de, or german.", rich_help_panel=_SPEECH)] = None,
     translate: Annotated[
-        bool, typer.Option("--translate", help="Of speech, by Whisper: into English.", rich_help_panel=_PANEL)
+        bool, typer.Option("--translate", help="By Whisper: into English.", rich_help_panel=_SPEECH)
     ] = False,
     prompt: Annotated[
-        str | None, typer.Option(help="Of speech, to Whisper: what may have been said before.", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="To Whisper: what may have been said before.", rich_help_panel=_SPEECH)
     ] = None,
     condition_on_prev_tokens: Annotated[
         bool,
         typer.Option(
             "--condition-on-prev-tokens",
             help="Tell each window of a long recording what was said before it.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_SPEECH,
         ),
     ] = False,
     no_speech_threshold: Annotated[
         float | None,
-        typer.Option(help="Leave out windows that are silent with more than this.", rich_help_panel=_PANEL),
+        typer.Option(help="Leave out windows that are silent with more than this.", rich_help_panel=_SPEECH),
     ] = None,
     logprob_threshold: Annotated[
         float | None,
         typer.Option(
             help="With --no-speech-threshold: only those whose mean log-probability is below this.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_SPEECH,
         ),
     ] = None,
     candidate_labels: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="Of zero-shot: the labels to choose from.", rich_help_panel=_PANEL),
+        typer.Option(metavar="A,B,...", help="The labels to choose from.", rich_help_panel=_ASKED),
     ] = None,
     hypothesis_template: Annotated[
         str | None,
-        typer.Option(help="Of zero-shot: the sentence a label is put into, at {}.", rich_help_panel=_PANEL),
+        typer.Option(help="The sentence a label is put into, at {}.", rich_help_panel=_ASKED),
     ] = None,
     multi_label: Annotated[
         bool,
-        typer.Option("--multi-label", help="Of zero-shot: several labels may be true.", rich_help_panel=_PANEL),
+        typer.Option("--multi-label", help="Several labels may be true.", rich_help_panel=_ASKED),
     ] = False,
     question: Annotated[
         list[str] | None,
-        typer.Option(help="A question, of --context; may be repeated.", rich_help_panel=_PANEL),
+        typer.Option(metavar="TEXT", help="A question, of --context; may be repeated.", rich_help_panel=_ASKED),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="The text that answers --question.", rich_help_panel=_PANEL)
+        str | None, typer.Option(help="The text that answers --question.", rich_help_panel=_ASKED)
     ] = None,
     max_answer_length: Annotated[
-        int | None, typer.Option(help="Tokens of an answer at most.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Tokens of an answer at most.", rich_help_panel=_ASKED)
     ] = None,
     handle_impossible_answer: Annotated[
         bool,
-        typer.Option("--handle-impossible-answer", help="A question may have no answer.", rich_help_panel=_PANEL),
+        typer.Option("--handle-impossible-answer", help="A question may have no answer.", rich_help_panel=_ASKED),
     ] = False,
     null_score_diff_threshold: Annotated[
         float | None,
         typer.Option(
             help="No answer where its log-probability is larger than the best answer's by more than this.",
-            rich_help_panel=_PANEL,
+            rich_help_panel=_ASKED,
         ),
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(help="Of a long input: the share of a window that the next one repeats.", rich_help_panel=_PANEL),
+        typer.Option(help="Of a long input: the share of a window that the next one repeats.", rich_help_panel=_SPEECH),
     ] = None,
     lm: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Of speech: an n-gram model, .arpa.", rich_help_panel=_PANEL)
+        str | None, typer.Option(metavar="PATH", help="An n-gram model, .arpa.", rich_help_panel=_SPEECH)
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of --lm.", rich_help_panel=_PANEL)] = None,
-    beta: Annotated[float | None, typer.Option(help="What each word adds, with --lm.", rich_help_panel=_PANEL)] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of --lm.", rich_help_panel=_SPEECH)] = None,
+    beta: Annotated[float | None, typer.Option(help="What each word adds, with --lm.", rich_help_panel=_SPEECH)] = None,
     beam_width: Annotated[
-        int | None, typer.Option(help="Transcripts held side by side, with --lm.", rich_help_panel=_PANEL)
+        int | None, typer.Option(help="Transcripts held side by side, with --lm.", rich_help_panel=_SPEECH)
     ] = None,
     speaking_rate: Annotated[
-        float | None, typer.Option(help="Of speech that is made: larger is faster.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="Of speech that is made: larger is faster.", rich_help_panel=_SPEECH)
     ] = None,
     noise_scale: Annotated[
-        float | None, typer.Option(help="How much the voice varies.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="How much the voice varies.", rich_help_panel=_SPEECH)
     ] = None,
     noise_scale_duration: Annotated[
-        float | None, typer.Option(help="How much the rhythm varies.", rich_help_panel=_PANEL)
+        float | None, typer.Option(help="How much the rhythm varies.", rich_help_panel=_SPEECH)
     ] = None,
     output: Annotated[
         Path | None,
