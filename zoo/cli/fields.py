@@ -13,7 +13,8 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-_PANEL = "Training (each is a field of zoo.TrainConfig)"
+_PANEL = "Training"
+_WIDE = 12  # columns of 80 that a value's kinds may take in the help
 _NAMES = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
@@ -26,7 +27,7 @@ def with_fields(model: type[BaseModel]) -> Callable[[Callable[..., None]], Calla
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         shown = inspect.signature(command, eval_str=True)
         own = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        made = [_parameter(name, field) for name, field in model.model_fields.items()]
+        made = [_parameter(name, field, _panel(model, name)) for name, field in model.model_fields.items()]
         command.__signature__ = shown.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
         return command
 
@@ -38,15 +39,26 @@ def parsed(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _value(model.model_fields[name], text) for name, text in given.items() if text is not None}
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+def _panel(model: type[BaseModel], name: str) -> str:
+    """A panel for each part that the model is made of: each has columns of its own, as wide as its names need."""
+    if model.model_fields[name].annotation is bool:
+        return f"{_PANEL}: yes or no"
+    part = next(kind for kind in reversed(model.__mro__) if name in getattr(kind, "__annotations__", {}))
+    theme = "the run" if part is model else (part.__doc__ or "").removeprefix("Abstract: ").rstrip(".")
+    return f"{_PANEL}: {theme}"
+
+
+def _parameter(name: str, field: FieldInfo, panel: str) -> inspect.Parameter:
     flag = name.replace("_", "-")
-    help_ = f"{field.description} (default: {_shown(field.default)})".replace("[", "\\[")
+    metavar = "|".join(_kinds(field.annotation))
+    choices = f"one of {metavar.replace('|', ', ')}; " if len(metavar) > _WIDE else ""
+    help_ = f"{field.description} ({choices}default: {_shown(field.default)})".replace("[", "\\[")
     kind: Any
     if field.annotation is bool:
-        kind, option = bool | None, typer.Option(f"--{flag}/--no-{flag}", help=help_, rich_help_panel=_PANEL)
+        kind, option = bool | None, typer.Option(f"--{flag}/--no-{flag}", help=help_, rich_help_panel=panel)
     else:
-        metavar = "|".join(_kinds(field.annotation))
-        kind, option = str | None, typer.Option(f"--{flag}", help=help_, metavar=metavar, rich_help_panel=_PANEL)
+        shown = "CHOICE" if choices else metavar
+        kind, option = str | None, typer.Option(f"--{flag}", help=help_, metavar=shown, rich_help_panel=panel)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 

@@ -11,7 +11,7 @@ from zoo.training.options.kinds import Share, Weight
 
 
 class InputFields(Frozen):
-    """Abstract: a part of `zoo.TrainConfig`."""
+    """Abstract: the rows, and how they are varied."""
 
     sampler: Literal["uniform", "balanced"] = Field(
         default="uniform",

@@ -12,7 +12,7 @@ from zoo.training.options.kinds import Share, Weight
 
 
 class LossFields(Frozen):
-    """Abstract: a part of `zoo.TrainConfig`."""
+    """Abstract: the loss and how it is computed."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto", description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU."

@@ -14,7 +14,7 @@ Method = Literal["full", "head", "lora", "adalora", "ia3", "adapter", "prefix", 
 
 
 class MethodFields(Frozen):
-    """Abstract: a part of `zoo.TrainConfig`."""
+    """Abstract: the method."""
 
     method: Method | dict[str, Any] = Field(
         default="full",

@@ -11,7 +11,7 @@ from zoo.training.options.kinds import Count, Rate, Share, Weight
 
 
 class OptimizerFields(Frozen):
-    """Abstract: a part of `zoo.TrainConfig`."""
+    """Abstract: the optimiser and its schedule."""
 
     learning_rate: Rate | None = Field(
         default=None,
