@@ -58,11 +58,12 @@ def upstream(spec: ModelSpec) -> Any:
         "translation": transformers.AutoModelForSeq2SeqLM,
         "text-to-speech": transformers.AutoModelForTextToWaveform,
         "image-segmentation": transformers.AutoModelForSemanticSegmentation,
+        "object-detection": transformers.AutoModelForObjectDetection,
     }
     config = transformers.AutoConfig.for_model(spec.architecture, **spec.config)
     if spec.embedding.pooling == "xvector":
         return transformers.AutoModelForAudioXVector.from_config(config)
-    if spec.tasks[0].endswith(("-classification", "-segmentation")) and spec.text is None:
+    if spec.tasks[0].endswith(("-classification", "-segmentation", "-detection")) and spec.text is None:
         config.num_labels = len(catalog.labels(spec))
     if spec.architecture == "whisper":
         return transformers.AutoModelForSpeechSeq2Seq.from_config(config)

@@ -107,7 +107,7 @@ def test_timm_prefix() -> None:
     assert spec.input.model_dump() == {
         "kind": "image", "size": (224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
         "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "channels": 3,
-        "window": "full",
+        "window": "full", "shortest_edge": None,
     }  # fmt: skip
     assert isinstance(spec.labels, tuple)
     assert len(spec.labels) == 1000

@@ -384,7 +384,7 @@ def test_the_built_in_tokenizers() -> None:
     assert bert.encode("ab", "c").ids == [1, 101, 102, 2, 103, 2]
     assert (encoder().pad_id, encoder().eos_id, encoder().vocab_size) == (0, None, 261)
     assert (encoder(style="gpt").pad_id, encoder(style="gpt").eos_id) == (256, 256)
-    with pytest.raises(SpecError, match='"bert", "gpt" or "seq2seq"'):
+    with pytest.raises(SpecError, match='"bert", "gpt", "clip", "seq2seq" or "whisper"'):
         byte_tokenizer(style="t5")  # type: ignore[arg-type]
 
 
