@@ -298,6 +298,13 @@ def test_predict_generates(writer: Path) -> None:
     assert first == again
 
 
+def test_predict_streams(writer: Path) -> None:
+    expected = zoo.load(writer, device="cpu").predict(["once", "upon"], max_new_tokens=4)
+    printed = ok("predict", writer, "once", "upon", "--max-new-tokens", 4, "--stream")
+    assert printed == "".join(f"{one.prompt}\n  {one.text}\n" for one in expected)
+    assert "leave --json" in fails("predict", writer, "once", "--stream", "--json")
+
+
 def test_predict_gives_vectors(reviews: Path) -> None:
     command = ("predict", reviews, "good", "--task", "feature-extraction")
     vector = json.loads(ok(*command, "--normalize", "--json"))["result"]

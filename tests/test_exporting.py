@@ -30,8 +30,8 @@ def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, mo
 
             def forward(self, *tensors: torch.Tensor) -> Any:
                 # The mask stays an input of the graph, but all its values are made one.
-                input_ids, attention_mask = tensors
-                return self.inner(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask)
+                input_ids, attention_mask, *others = tensors
+                return self.inner(input_ids, torch.ones_like(attention_mask) + 0 * attention_mask, *others)
 
         return Forgetful().eval()
 

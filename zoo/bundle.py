@@ -2,9 +2,9 @@
 
 Both hold `zoo.yaml` (what it is), a `manifest.json` with the size and sha256 of every other file, and
 what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. An
-encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`.
-A folder
-appears whole or not at all: it is written beside its place, synced, and renamed into it.
+encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`; a
+language model has `select.onnx` beside its own, which takes rows out of its cache.
+A folder appears whole or not at all: it is written beside its place, synced, and renamed into it.
 """
 
 from __future__ import annotations
@@ -25,10 +25,18 @@ from zoo.errors import BundleError
 from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
 
 FORMAT = 1
+CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
 CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
-    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
-    "weights.bin", "target_tokenizer.json",
-)  # fmt: skip
+    "zoo.yaml",
+    "manifest.json",
+    "model.onnx",
+    "model.safetensors",
+    "tokenizer.json",
+    "adapter.safetensors",
+    "weights.bin",
+    "target_tokenizer.json",
+)
+SELECT = "select.onnx"  # fmt: skip
 
 
 class TensorSpec(Frozen):
@@ -92,7 +100,9 @@ class Card(Frozen):
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     graphs: tuple[Graph, ...] | None = Field(
-        default=None, description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them."
+        default=None,
+        description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them; or a "
+        "language model with a cache and what selects rows of it.",
     )
     export: Export | None = None
     parity: Parity | None = None
@@ -112,8 +122,10 @@ def read_card(folder: Path) -> Card:
         raise BundleError(f"{folder} is no folder of the zoo: it has no {CARD}.")
     data = load_yaml(path.read_text(encoding="utf-8"), where=str(path))
     version = data.get("format") if isinstance(data, dict) else None
-    if version != FORMAT:
-        raise BundleError(f"{path} is of format {version!r}; this version reads format {FORMAT}. Upgrade polyzoo.")
+    if version not in (FORMAT, CACHED_FORMAT):
+        raise BundleError(
+            f"{path} is of format {version!r}; this version reads formats {FORMAT} to {CACHED_FORMAT}. Upgrade polyzoo."
+        )
     return parse_model(Card, data, where=str(path))
 
 

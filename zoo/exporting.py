@@ -6,9 +6,11 @@ import hashlib
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from zoo import __version__, bundle, parity
 from zoo.errors import ConfigError, missing
@@ -17,6 +19,7 @@ from zoo.predictor import Predictor
 from zoo.runtime import BundleModel
 from zoo.runtime import load as load_bundle
 from zoo.spec import ModelSpec
+from zoo.tasks import caching
 
 if TYPE_CHECKING:
     import torch
@@ -56,11 +59,15 @@ def export(
         stems: dict[str, str] = getattr(module, "graphs", {})
         if stems:
             outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
+        elif getattr(module, "caches", False):
+            outputs, graphs = _write_cached(module, example, folder)
         else:
             outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
             graphs = None
         reference.encoder.save(folder)
         card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
+        if graphs and any(graph.file == bundle.SELECT for graph in graphs):
+            card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
         bundle.write_card(folder, card)
         found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
         bundle.write_card(folder, card.model_copy(update={"parity": found}))
@@ -95,6 +102,68 @@ def _write_graphs(
     return made, tuple(graphs)
 
 
+def _write_cached(
+    module: ZooModule, example: dict[str, Array], folder: Path
+) -> tuple[dict[str, Array], tuple[bundle.Graph, ...]]:
+    """One graph of a language model, for a whole text and for each further token. Returns the outputs of `forward`."""
+    import torch
+
+    def run(method: str, arrays: dict[str, Array]) -> dict[str, Array]:
+        with torch.inference_mode():
+            given = getattr(module, method)(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        return {name: tensor.numpy() for name, tensor in given.items()}
+
+    ids, mask = example["input_ids"], example["attention_mask"]
+    half = ids.shape[1] // 2
+    taken = {*example, caching.KEEP, *((caching.POSITIONS,) if module.positions else ())}
+
+    def step(ids: Array, mask: Array, past: dict[str, Array]) -> dict[str, Array]:
+        # Not all places, or the exporter would take their number for the text's.
+        inputs = caching.step(ids, mask, np.arange(1, ids.shape[1]), past)
+        return {name: array for name, array in inputs.items() if name in taken or caching.is_past(name)}
+
+    begun = run("cached", step(ids[:, :half], mask[:, :half], {}))
+    past = {caching.past_of(name): array for name, array in begun.items() if name != "logits"}
+    inputs = step(ids[:, half:], mask, past)
+    axes = {name: caching.axes(name, array) for name, array in inputs.items()}
+    given = write_graph(module, inputs, folder / bundle.GRAPH, method="cached", axes=axes)
+    axes |= {name: caching.axes(name, array) for name, array in given.items()}
+    graph = bundle.Graph(
+        name="model",
+        file=bundle.GRAPH,
+        inputs=tuple(_spec(name, array, axes[name]) for name, array in inputs.items()),
+        outputs=tuple(_spec(name, array, axes[name]) for name, array in given.items()),
+    )
+    return run("forward", example), (graph, write_select(folder))
+
+
+def write_select(folder: Path) -> bundle.Graph:
+    """The graph that takes rows out of one tensor of a cache, where the cache is: on a GPU it must not leave it."""
+    from onnx import TensorProto, helper, save
+
+    wide = ("heads", "length", "width")
+    made = helper.make_graph(
+        [helper.make_node("Gather", ["cache", "rows"], ["selected"], axis=0)],
+        "select",
+        [
+            helper.make_tensor_value_info("cache", TensorProto.FLOAT, ["batch", *wide]),
+            helper.make_tensor_value_info("rows", TensorProto.INT64, ["kept"]),
+        ],
+        [helper.make_tensor_value_info("selected", TensorProto.FLOAT, ["kept", *wide])],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
+    save(model, str(folder / bundle.SELECT))
+    return bundle.Graph(
+        name="select",
+        file=bundle.SELECT,
+        inputs=(
+            bundle.TensorSpec(name="cache", dtype="float32", shape=("batch", *wide)),
+            bundle.TensorSpec(name="rows", dtype="int64", shape=("kept",)),
+        ),
+        outputs=(bundle.TensorSpec(name="selected", dtype="float32", shape=("kept", *wide)),),
+    )
+
+
 def share_weights(graphs: Sequence[Path], target: Path) -> None:
     """Move the weights of several graphs into one file, each once: a tied embedding is in both halves of a model."""
     import onnx
@@ -127,11 +196,18 @@ def share_weights(graphs: Sequence[Path], target: Path) -> None:
 
 
 def write_graph(
-    module: ZooModule, example: dict[str, Array], path: Path, *, ragged: Collection[str], method: str = "forward"
+    module: ZooModule,
+    example: dict[str, Array],
+    path: Path,
+    *,
+    ragged: Collection[str] = (),
+    axes: Mapping[str, Sequence[int | str]] | None = None,
+    method: str = "forward",
 ) -> dict[str, Array]:
     """Export one of the module's methods to ONNX, batch and length dynamic. Returns the example's outputs.
 
-    ragged: names of the inputs whose second axis is of any length. method: arrays by name in, tensors by name out.
+    ragged: names of the inputs whose second axis is of any length; or axes: of every input, a name where an axis is of
+    any length. method: arrays by name in, tensors by name out.
 
     example: a ragged batch, so that padding and its mask are part of what is traced: an exporter that sees no
     padding may drop the mask.
@@ -156,13 +232,18 @@ def write_graph(
             tensors,
             input_names=names,
             output_names=list(outputs),
-            dynamic_shapes=(tuple(_dynamic(name in ragged, torch) for name in names),),
+            dynamic_shapes=(
+                tuple(
+                    _dynamic(axes[name] if axes else ("batch", *["length"] * (name in ragged)), torch) for name in names
+                ),
+            ),
             opset_version=_OPSET,
             dynamo=True,
             verbose=False,
         )
         assert program is not None
         _free_names(program.model.graph, set(outputs))
+        _forget_traces(program.model.graph)
         program.save(str(path), external_data=size > _INLINE_BYTES)
     return outputs
 
@@ -174,6 +255,14 @@ def _free_names(graph: Any, names: set[str]) -> None:
         for value in node.outputs:
             if value.name in names and id(value) not in ends:
                 value.name = f"{value.name}_inner"
+
+
+def _forget_traces(graph: Any) -> None:
+    """The exporter writes the traceback of every operator into the graph, with the paths of this machine."""
+    for node in graph:
+        node.metadata_props.clear()
+        for value in node.outputs:
+            value.metadata_props.clear()
 
 
 def _flat(module: ZooModule, names: list[str], method: str) -> torch.nn.Module:
@@ -192,11 +281,8 @@ def _flat(module: ZooModule, names: list[str], method: str) -> torch.nn.Module:
     return Flat().eval()
 
 
-def _dynamic(ragged: bool, torch: Any) -> dict[int, Any]:
-    axes = {0: torch.export.Dim.DYNAMIC}
-    if ragged:
-        axes[1] = torch.export.Dim.DYNAMIC
-    return axes
+def _dynamic(axes: Sequence[int | str], torch: Any) -> dict[int, Any]:
+    return {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes) if isinstance(axis, str)}
 
 
 def _example(reference: Predictor) -> dict[str, Array]:
@@ -236,6 +322,10 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
         shape[1] = "frames"
     elif name == "waveform":
         shape[1] = "samples"
+    return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
+
+
+def _spec(name: str, array: Array, shape: Sequence[int | str]) -> bundle.TensorSpec:
     return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
 
 

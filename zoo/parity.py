@@ -18,9 +18,11 @@ from zoo.errors import ParityError
 from zoo.inference import RowOutcome
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
+from zoo.tasks.generation import GenerateOptions
 
 # Below this share of the outputs' scale, two different answers are a tie that rounding may break either way.
 _TIE = 1e-5
+_STEPS = 3  # tokens after a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def compare(
             truth, candidate.outcomes(raws, options, batch_size=size, on_error="raise", probe=True), strict=True
         )
     ]
+    cases += _compare_steps(reference, candidate, raws)
     same = [case.same for case in cases] + _same_generation(reference, candidate, raws)
     gaps: dict[str, _Gap] = {}
     for case in cases:
@@ -112,6 +115,19 @@ def _compare_row(
     decoded = [p.task.decode(row.outputs, row.windows, options) for p, row in ((reference, expected), (candidate, got))]
     tie = all(gap.share <= _TIE for gap in gaps.values())
     return _Case(gaps, tie or reference.task.same(*decoded))
+
+
+def _compare_steps(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[_Case]:
+    """A language model's logits token by token: a cache is wrong where a whole text read at once is right."""
+    if not issubclass(reference.task.options, GenerateOptions):
+        return []
+    prompts = [reference.task.encode(reference.encoder, raw)[0].inputs["input_ids"] for raw in raws]
+    tokens = np.array([[prompt[step % len(prompt)] for prompt in prompts] for step in range(_STEPS)])
+    came = candidate.steps(prompts, tokens)
+    return [
+        _Case({"logits": _gap(reference.steps([prompt], tokens[:, row : row + 1]), came[:, row : row + 1])}, True)
+        for row, prompt in enumerate(prompts)
+    ]
 
 
 def _gap(expected: Array, came: Array) -> _Gap:

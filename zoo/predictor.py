@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
 from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, run_rows
-from zoo.modalities.base import Array, Encoder
+from zoo.modalities.base import Array, Encoder, Example, pad
 from zoo.modalities.text import TextEncoder
 from zoo.modalities.towers import TEXT, TowersEncoder
 from zoo.results import Generation, RowError
@@ -20,7 +20,7 @@ from zoo.spec import ModelSpec
 from zoo.tasks.base import Task
 from zoo.tasks.contrastive import LABELS, CandidateOptions, Contrastive
 from zoo.tasks.feature_extraction import FeatureExtraction
-from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate
+from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
 if TYPE_CHECKING:
@@ -104,6 +104,22 @@ class Predictor(ABC):
             return self._write(inputs, parsed, batch_size, on_error)
         return self._decode(inputs, parsed, batch_size, on_error)
 
+    def stream(self, prompt: str, **options: Any) -> Generator[str, None, Generation]:
+        """The text that follows a prompt, in pieces as they are generated: those of `predict` put together.
+
+        prompt: one text. options: of `predict`. The generator returns the whole `Generation`:
+        `result = yield from model.stream(...)`, or the `value` of its StopIteration.
+        Raises ConfigError for a task that generates no text from a prompt, InputError for a prompt that is too long.
+        """
+        parsed = self.task.parse_options(options)
+        if not isinstance(parsed, GenerateOptions):
+            raise ConfigError(
+                f"stream() is for text-generation, and this model is for {self.task.name}: use predict()."
+            )
+        # Not within the generator, whose errors would wait for the first piece.
+        window = self._prompt(0, prompt, parsed, "raise")[0]
+        return self._stream(window, parsed)
+
     def embed(
         self,
         inputs: Any,
@@ -162,6 +178,22 @@ class Predictor(ABC):
             on_error=on_error,
         )
 
+    def steps(self, prompts: Sequence[Array], tokens: Array) -> Array:
+        """A language model's logits after each prompt, and after each further token: float32 `[S + 1, N, V]`.
+
+        prompts: int64 `[T]`, N of them, ragged. tokens: int64 `[S, N]`. As generation asks for them, in one batch,
+        whose rows are turned round before each token: what a cache must stand.
+        """
+        stepper, order = self._stepper(), np.arange(len(prompts))
+        ids = pad([np.asarray(prompt, dtype=np.int64) for prompt in prompts], self._text_encoder.pad_id, left=True)
+        mask = pad([np.ones(len(prompt), dtype=np.int64) for prompt in prompts], 0, left=True)
+        found = [stepper.start(ids, mask)]
+        for column in tokens:
+            stepper.select(np.arange(len(prompts) - 1, -1, -1))
+            order = order[::-1]
+            found.append(stepper.advance(column[order])[order])
+        return np.stack(found)
+
     def _matching(self, options: CandidateOptions) -> Forward:
         """The forward function with the candidates' vectors beside its outputs, which are embedded once."""
         assert isinstance(self.task, Contrastive)
@@ -192,13 +224,23 @@ class Predictor(ABC):
             found: dict[int, Generation] = {}
             for batch in batches(windows, limits):
                 generated = self._continue([window.inputs["input_ids"] for window in batch], options)
-                texts = {window.row: window.source.text for window in batch}
-                for window, made in zip(batch, generated, strict=True):
-                    text = self._text_encoder.decode(np.asarray(made.tokens, dtype=np.int64))
-                    text = cut_at_stop(text, options.stop)
-                    found[window.row] = Generation(text, texts[window.row], tuple(made.tokens), made.finish_reason)
+                found |= {
+                    window.row: self._generation(window, made, options)
+                    for window, made in zip(batch, generated, strict=True)
+                }
             for (row, _), prompt in zip(chunk, prompts, strict=True):
                 yield prompt if isinstance(prompt, RowError) else found[row]
+
+    def _stream(self, window: Example, options: GenerateOptions) -> Generator[str, None, Generation]:
+        encoder = self._text_encoder
+        pieces = stream(
+            window.inputs["input_ids"], self._stepper(), options, eos_id=encoder.eos_id, decode=encoder.decode
+        )
+        return self._generation(window, (yield from pieces), options)
+
+    def _generation(self, window: Example, made: Generated, options: GenerateOptions) -> Generation:
+        text = self._text_encoder.decode(np.asarray(made.tokens, dtype=np.int64))
+        return Generation(cut_at_stop(text, options.stop), window.source.text, made.tokens, made.finish_reason)
 
     def _write(
         self, inputs: Iterable[Any], options: SequenceOptions, batch_size: BatchSize, on_error: OnError

@@ -7,7 +7,16 @@ import pytest
 
 from zoo.errors import ConfigError, InputError, ZooError
 from zoo.modalities.base import Array
-from zoo.tasks.generation import Generated, GenerateOptions, RerunStepper, cut_at_stop, generate, next_token
+from zoo.tasks.generation import (
+    Generated,
+    GenerateOptions,
+    RerunStepper,
+    cut_at_stop,
+    generate,
+    next_token,
+    settled,
+    stream,
+)
 
 EOS, PAD = 9, 0
 
@@ -73,6 +82,34 @@ def test_cut_at_the_first_stop_of_all() -> None:
     assert cut_at_stop("one two three", ("three", "two")) == "one "
     assert cut_at_stop("one", ("x",)) == "one"
     assert cut_at_stop("one", ()) == "one"
+
+
+def pieces(prompt: list[int], decode: Any = text_of, **options: Any) -> list[str]:
+    made = stream(np.array(prompt), RerunStepper(model, PAD), GenerateOptions(**options), eos_id=EOS, decode=decode)
+    return list(made)
+
+
+def test_a_stream_gives_a_piece_a_token() -> None:
+    assert pieces([1], max_new_tokens=3) == ["b", "c", "d"]
+    assert pieces([7], max_new_tokens=3) == ["h"]
+    assert pieces([8], max_new_tokens=3) == []
+
+
+def test_a_stream_holds_back_what_may_be_a_stop_text() -> None:
+    assert pieces([1], max_new_tokens=5, stop="de") == ["b", "c"]
+    assert pieces([1], max_new_tokens=5, stop="dx") == ["b", "c", "de", "f"]
+    assert pieces([1], max_new_tokens=3, stop="dx") == ["b", "c", "d"]
+    assert settled("one tw", ("two", "wo")) == "one "
+    assert settled("one", ()) == "one"
+
+
+def test_a_stream_holds_back_half_a_character() -> None:
+    # Three tokens a character, as bytes.
+    def decode(ids: Array) -> str:
+        return bytes("中文!", "utf8")[: len(ids)].decode(errors="replace")
+
+    assert pieces([1], decode, max_new_tokens=7) == ["中", "文", "!"]
+    assert pieces([1], decode, max_new_tokens=5) == ["中", "\ufffd"]
 
 
 def test_finished_rows_are_dropped() -> None:

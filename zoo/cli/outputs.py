@@ -1,14 +1,22 @@
-"""What `zoo predict --output` writes: a picture with the answer drawn over it, or the sound of a speech."""
+"""What `zoo predict --output` writes, a picture with the answer drawn over it or the sound of a speech.
+
+And what `--stream` prints.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from zoo import terminal
 from zoo.errors import ConfigError
 from zoo.results import RowError, Speech
+
+if TYPE_CHECKING:
+    from zoo.predictor import Predictor
 
 _LONGEST = 40  # of a file's name that is made of a text
 
@@ -22,6 +30,17 @@ def written(answered: Iterable[tuple[Any, str]], output: Path, *, several: bool)
             target.parent.mkdir(parents=True, exist_ok=True)
             _write(result, text, target)
         yield result, text
+
+
+def print_stream(predictor: Predictor, texts: Iterable[str], options: Mapping[str, Any]) -> None:
+    """Each text and what follows it, in pieces as they are generated."""
+    for text in texts:
+        pieces = predictor.stream(text, **options)
+        sys.stdout.write(f"{terminal.fit(text, 80)}\n  ")
+        for piece in pieces:
+            sys.stdout.write(piece.replace("\n", "\n  "))
+            sys.stdout.flush()
+        sys.stdout.write("\n")
 
 
 def _name(result: Any, text: str) -> tuple[str, str]:

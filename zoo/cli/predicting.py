@@ -24,7 +24,7 @@ from zoo.cli.loading import (
     Weights,
     load_predictor,
 )
-from zoo.cli.outputs import written
+from zoo.cli.outputs import print_stream, written
 from zoo.cli.shared import emit, names, note, number_or, readable
 from zoo.errors import ConfigError
 from zoo.results import (
@@ -142,6 +142,9 @@ def predict(
     no_repeat_ngram_size: Annotated[
         int | None, typer.Option(help="No run of so many tokens comes twice.", rich_help_panel=_WRITTEN)
     ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print a text as it is generated.", rich_help_panel=_WRITTEN)
+    ] = False,
     src_lang: Annotated[
         str | None, typer.Option(help="Of a translation: the language of the text.", rich_help_panel=_WRITTEN)
     ] = None,
@@ -311,12 +314,18 @@ def predict(
         "noise_scale": noise_scale,
         "noise_scale_duration": noise_scale_duration,
     }
+    options = {name: value for name, value in given.items() if value is not None}
+    if stream:
+        if as_json or output is not None:
+            raise ConfigError("--stream prints texts as they come: leave --json and --output out.")
+        print_stream(predictor, read_inputs(every, predictor), options)
+        return
     texts, shown = itertools.tee(read_inputs(every, predictor))
     results = predictor.predict_iter(
         (as_raw(text, predictor) for text in texts),
         batch_size=number_or(batch_size, ["auto"], "--batch-size"),
         on_error=on_error.value,
-        **{name: value for name, value in given.items() if value is not None},
+        **options,
     )
     answered = zip(results, shown, strict=False)
     _print(answered if output is None else written(answered, output, several=len(every) > 1 or "-" in every), as_json)

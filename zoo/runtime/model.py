@@ -11,6 +11,7 @@ from zoo.inference import Batch, Forward
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
+from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Device, Session
 from zoo.runtime.towers import TowerSessions
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from zoo.spec import Pooling
 
 
+Sessions = Session | SequenceSession | TowerSessions | CachedSession
+
+
 @final
 class BundleModel(Predictor):
     """An exported model, ready to answer. Made by `zoo.runtime.load`."""
 
-    def __init__(self, folder: Path, card: bundle.Card, session: Session | SequenceSession | TowerSessions) -> None:
+    def __init__(self, folder: Path, card: bundle.Card, session: Sessions) -> None:
         self.folder = folder
         self.card = card
         self.session = session
@@ -58,6 +62,8 @@ class BundleModel(Predictor):
         return None
 
     def _stepper(self) -> Stepper:
+        if isinstance(self.session, CachedSession):
+            return CachedGraph(self.session)
         return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
 
     def _sequence_stepper(self) -> SequenceStepper:
@@ -103,9 +109,12 @@ def load(
         _check_contract(path, graph.inputs, sessions[graph.name])
     if set(sessions) in ({"image", "text"}, {"audio", "text"}):
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
+    if set(sessions) == {"model", "select"}:
+        return BundleModel(path, card, CachedSession(sessions["model"], sessions["select"], card.graphs[0].inputs))
     if set(sessions) != {"encoder", "decoder"}:
         raise BundleError(
-            f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, or two towers."
+            f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, two towers, "
+            "or a language model with a cache."
         )
     return BundleModel(path, card, SequenceSession(sessions["encoder"], sessions["decoder"]))
 

@@ -40,6 +40,26 @@ class Session:
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
         return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
 
+    def run_held(self, inputs: Mapping[str, Any], held: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Any]]:
+        """As `run`, with arrays that stay where the session computes.
+
+        inputs: arrays, or what an earlier run held. held: outputs to keep on the device, and the name that each is to
+        be held by. Returns the other outputs as arrays, and the held ones.
+        """
+        binding = self._session.io_binding()
+        for name in self.inputs:
+            value = inputs[name]
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in self.outputs:
+            binding.bind_output(name, self.device if name in held else "cpu")
+        self._session.run_with_iobinding(binding)
+        found = dict(zip(self.outputs, binding.get_outputs(), strict=True))
+        arrays = {name: value.numpy() for name, value in found.items() if name not in held}
+        return arrays, {kept: found[name] for name, kept in held.items()}
+
 
 def _onnxruntime() -> Any:
     try:

@@ -6,7 +6,7 @@ prompt and a seed always give the same text, whatever else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, final
 
@@ -74,7 +74,7 @@ class Stepper(Protocol):
         """tokens: int64 `[B]`, one more for each row."""
 
     def select(self, rows: Array) -> None:
-        """Go on with these rows alone. rows: int64, rising indices into the current batch."""
+        """Go on with these rows alone, in this order. rows: int64 indices into the current batch."""
 
 
 def generate(
@@ -91,21 +91,55 @@ def generate(
     prompts: int64 `[T]` each, ragged, at least one token long. decode: token ids int64 `[N]` as text; asked only
     when there are stop texts. Raises InputError for an empty prompt.
     """
-    if not prompts:
-        return []
     rows = [_Row(prompt, options, eos_id, decode) for prompt in prompts]
-    ids = pad([np.asarray(prompt, dtype=np.int64) for prompt in prompts], pad_id, left=True)
-    mask = pad([np.ones(len(prompt), dtype=np.int64) for prompt in prompts], 0, left=True)
+    for _ in _steps(rows, stepper, pad_id):
+        pass
+    return [row.result() for row in rows]
+
+
+def stream(
+    prompt: Array, stepper: Stepper, options: GenerateOptions, *, eos_id: int | None, decode: Callable[[Array], str]
+) -> Generator[str, None, Generated]:
+    """Continue one prompt, and give its text in pieces as it comes: token by token, most of the time.
+
+    A piece is held back while it may still change: half a character, or what may be the beginning of a stop text.
+    Together the pieces are the whole text, cut at a stop text. The generator returns the tokens.
+    """
+    row = _Row(prompt, options, eos_id, decode)
+    given = 0
+    # One row is padded nowhere.
+    for _ in _steps([row], stepper, pad_id=0):
+        text = decode(np.array(row.tokens, dtype=np.int64))
+        text = settled(text, options.stop) if row.finished is None else cut_at_stop(text, options.stop)
+        if len(text) > given:
+            yield text[given:]
+            given = len(text)
+    return row.result()
+
+
+def settled(text: str, stop: Sequence[str]) -> str:
+    """What more tokens can't change of a text: without half a character or half a stop text at its end."""
+    text = text.rstrip("\ufffd")
+    half = [item[:size] for item in stop for size in range(1, len(item)) if text.endswith(item[:size])]
+    return text[: len(text) - max(map(len, half), default=0)]
+
+
+def _steps(rows: Sequence[_Row], stepper: Stepper, pad_id: int) -> Iterator[None]:
+    """Generate until all rows are finished; comes back after each token."""
+    if not rows:
+        return
+    ids = pad([np.asarray(row.prompt, dtype=np.int64) for row in rows], pad_id, left=True)
+    mask = pad([np.ones(len(row.prompt), dtype=np.int64) for row in rows], 0, left=True)
     logits = stepper.start(ids, mask)
-    active = rows
     while True:
-        tokens = np.array([row.take(scores) for row, scores in zip(active, logits, strict=True)], dtype=np.int64)
-        going = np.array([i for i, row in enumerate(active) if row.finished is None], dtype=np.int64)
+        tokens = np.array([row.take(scores) for row, scores in zip(rows, logits, strict=True)], dtype=np.int64)
+        yield
+        going = np.array([i for i, row in enumerate(rows) if row.finished is None], dtype=np.int64)
         if not len(going):
-            return [row.result() for row in rows]
-        if len(going) < len(active):
+            return
+        if len(going) < len(rows):
             stepper.select(going)
-            active = [active[i] for i in going]
+            rows = [rows[i] for i in going]
         logits = stepper.advance(tokens[going])
 
 

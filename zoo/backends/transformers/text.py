@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
+from zoo.backends.transformers.caching import can_cache, filled, flat
 from zoo.backends.transformers.config import first_position, is_causal
 from zoo.backends.transformers.parts import base_of, head_of
 from zoo.spec import ModelSpec, TextInput
@@ -44,6 +45,31 @@ class TextModule(ZooModule):
             hidden = self._hidden(inputs)
             return {"logits": self.net.score(rows_at(hidden, last_position(attention_mask)))}  # type: ignore[operator]
         return {"logits": self.net(**inputs).logits}
+
+    @property
+    def caches(self) -> bool:
+        """Whether `cached` can be asked: whether the graph of this module is one with a cache."""
+        return self.task == "text-generation" and can_cache(self.net)
+
+    def cached(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: Tensor,
+        position_ids: Tensor | None = None,
+        **past: Tensor,
+    ) -> dict[str, Tensor]:
+        """Further tokens of a text whose earlier ones are in the cache. See `zoo.tasks.caching` for names and shapes.
+
+        `logits [B, K, V]` at the places `logits_to_keep [K]`, and the cache with the new tokens in it.
+        """
+        options = {"position_ids": position_ids} if self.positions else {}
+        cache = filled(self.net, past)
+        output = self.net(
+            input_ids=input_ids, attention_mask=attention_mask, past_key_values=cache, use_cache=True,
+            logits_to_keep=logits_to_keep, **options,
+        )  # fmt: skip
+        return {"logits": output.logits, **flat(output.past_key_values)}
 
     def pooled(
         self, pooling: str, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None

@@ -1,0 +1,85 @@
+"""A language model's graph with a cache: the prompt once, then one token at a time. The cache stays on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+
+from zoo import bundle
+from zoo.modalities.base import Array
+from zoo.runtime.session import Device, Session
+from zoo.tasks import caching
+
+
+@final
+class CachedSession:
+    """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache."""
+
+    def __init__(self, model: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...]) -> None:
+        self.model = model
+        self.select = select
+        self.device: Device = model.device
+        self.inputs = {name: model.inputs[name] for name in ("input_ids", "attention_mask")}
+        self.outputs = ["logits"]
+        self.held = {name: caching.past_of(name) for name in model.outputs if name != "logits"}
+        self._past = [item for item in inputs if caching.is_past(item.name)]
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """int64 `input_ids` and `attention_mask`, both `[B, T]`, in; `logits [B, T, V]` out."""
+        ids = inputs["input_ids"]
+        everywhere = np.arange(ids.shape[1])
+        # Held and dropped, so that no cache is copied from the device.
+        return self.model.run_held(self.first(ids, inputs["attention_mask"], everywhere), self.held)[0]
+
+    def first(self, ids: Array, mask: Array, keep: Array) -> dict[str, Array]:
+        """The inputs of a text's first run: nothing is in the cache."""
+        return caching.step(ids, mask, keep, {item.name: _empty(item, len(ids)) for item in self._past})
+
+
+@final
+class CachedGraph:
+    """`zoo.tasks.generation.Stepper` over a graph with a cache; prompts may be padded on either side."""
+
+    def __init__(self, session: CachedSession) -> None:
+        self._session = session
+        self._mask: Array = np.zeros((0, 0), dtype=np.int64)
+        self._cache: dict[str, Any] = {}
+
+    def start(self, input_ids: Array, attention_mask: Array) -> Array:
+        self._mask = np.asarray(attention_mask, dtype=np.int64)
+        last = self._mask.shape[1] - 1 - np.argmax(self._mask[:, ::-1], axis=1)
+        # Padded on the left, all end in the last place, and the vocabulary is asked once a row.
+        keep, place = np.unique(last, return_inverse=True)
+        logits = self._run(self._session.first(input_ids, self._mask, keep))
+        return np.ascontiguousarray(logits[np.arange(len(logits)), place.reshape(-1)])
+
+    def advance(self, tokens: Array) -> Array:
+        ids = np.asarray(tokens, dtype=np.int64)[:, None]
+        # The new token's position is the number of real ones before it, on whichever side the padding is.
+        self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
+        return self._run(caching.step(ids, self._mask, np.zeros(1, dtype=np.int64), self._cache))[:, 0]
+
+    def select(self, rows: Array) -> None:
+        self._mask = self._mask[rows]
+        self._cache = select_rows(self._session.select, self._cache, rows)
+
+    def _run(self, inputs: dict[str, Any]) -> Array:
+        arrays, self._cache = self._session.model.run_held(inputs, self._session.held)
+        return np.asarray(arrays["logits"], dtype=np.float32)
+
+
+def select_rows(select: Session, cache: Mapping[str, Any], rows: Array) -> dict[str, Any]:
+    """These rows of every tensor of a cache, in this order. rows: int64; one may come twice."""
+    chosen = np.asarray(rows, dtype=np.int64)
+    return {
+        name: select.run_held({"cache": value, "rows": chosen}, {"selected": name})[1][name]
+        for name, value in cache.items()
+    }
+
+
+def _empty(item: bundle.TensorSpec, batch: int) -> Array:
+    """Keys or values `[B, heads, 0, width]` of no tokens."""
+    sizes = {"batch": batch, "past": 0}
+    return np.zeros([size if isinstance(size, int) else sizes[size] for size in item.shape], dtype=item.dtype)
