@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from zoo import errors
+from zoo.runtime.serve.settings import Limits
 from zoo.spec import TASK_ALIASES
 from zoo.tasks import TASKS
 from zoo.training.config import TrainConfig
@@ -38,6 +39,9 @@ def test_every_option_every_error_and_every_task_has_its_line() -> None:
     finetuning = (ROOT / "docs" / "finetuning.md").read_text(encoding="utf-8")
     for name, field in TrainConfig.model_fields.items():
         assert f"| `{name}` | `{field.default!r}` | {field.description} |" in finetuning
+    serving = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    for name, field in Limits.model_fields.items():
+        assert f"| `--{name.replace('_', '-')}` | `{field.default!r}` | {field.description} |" in serving
     page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     public = [n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ZooError)]
     for name in public:

@@ -18,16 +18,18 @@ _WIDE = 12  # columns of 80 that a value's kinds may take in the help
 _NAMES = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
-def with_fields(model: type[BaseModel]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_fields(
+    model: type[BaseModel], *, panel: str | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command with an option for each field of `model`, in place of its `**` parameter.
 
-    Every value is None until it is given.
+    Every value is None until it is given. panel: of the help, for all of them; else one for each part of the model.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         shown = inspect.signature(command, eval_str=True)
         own = [p for p in shown.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        made = [_parameter(name, field, _panel(model, name)) for name, field in model.model_fields.items()]
+        made = [_parameter(name, field, panel or _panel(model, name)) for name, field in model.model_fields.items()]
         command.__signature__ = shown.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
         return command
 

@@ -1,0 +1,137 @@
+"""The queue before a model: what is answered together, what is not, and what a fault or an end does to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from zoo.runtime.serve.batching import Batcher
+from zoo.runtime.serve.refusals import Refusal
+
+
+class Model:
+    """Doubles numbers; refuses 13; remembers its batches. `gate` holds it up."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[Any, list[int]]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def work(self, key: Any, rows: list[int]) -> list[int]:
+        self.gate.wait(5)
+        self.batches.append((key, list(rows)))
+        if 13 in rows:
+            raise ValueError("13")
+        return [2 * row for row in rows]
+
+
+def run(
+    test: Callable[[Model, Batcher], Awaitable[None]], *, size: int = 4, delay: float = 0.05, most: int = 8
+) -> Model:
+    model = Model()
+
+    async def main() -> None:
+        batcher = Batcher(model.work, size=size, delay=delay, most=most, observe=lambda *_: None, name="test")
+        try:
+            await asyncio.wait_for(test(model, batcher), 10)
+        finally:
+            model.gate.set()
+            await batcher.close(5)
+
+    asyncio.run(main())
+    return model
+
+
+def test_requests_of_one_key_are_answered_together_and_each_gets_its_own() -> None:
+    async def test(_: Model, batcher: Batcher) -> None:
+        asked = [batcher.submit("a", [1]), batcher.submit("b", [10]), batcher.submit("a", [2, 3])]
+        assert await asyncio.gather(*asked) == [[2], [20], [4, 6]]
+
+    assert run(test).batches == [("a", [1, 2, 3]), ("b", [10])]
+
+
+def test_a_full_batch_does_not_wait_and_a_lone_request_waits_no_longer_than_the_delay() -> None:
+    async def test(_: Model, batcher: Batcher) -> None:
+        began = time.monotonic()
+        assert await asyncio.gather(*(batcher.submit("a", [i]) for i in range(4))) == [[0], [2], [4], [6]]
+        assert time.monotonic() - began < 0.4
+        assert await batcher.submit("a", [5]) == [10]
+        assert 0.5 <= time.monotonic() - began < 2
+
+    assert [rows for _, rows in run(test, delay=0.5).batches] == [[0, 1, 2, 3], [5]]
+
+
+def test_what_arrives_while_a_batch_runs_is_the_next_batch() -> None:
+    async def test(model: Model, batcher: Batcher) -> None:
+        model.gate.clear()
+        first = asyncio.create_task(batcher.submit("a", [1]))
+        while not batcher.running:
+            await asyncio.sleep(0.001)
+        rest = [asyncio.create_task(batcher.submit("a", [i])) for i in (2, 3)]
+        await asyncio.sleep(0.02)
+        model.gate.set()
+        assert await asyncio.gather(first, *rest) == [[2], [4], [6]]
+
+    assert [rows for _, rows in run(test, delay=0).batches] == [[1], [2, 3]]
+
+
+def test_one_requests_fault_is_not_anothers() -> None:
+    async def test(_: Model, batcher: Batcher) -> None:
+        asked = [batcher.submit("a", [1]), batcher.submit("a", [13]), batcher.submit("a", [2])]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        assert (found[0], found[2]) == ([2], [4])
+        assert isinstance(found[1], ValueError)
+        assert await batcher.submit("a", [3]) == [6]
+
+    run(test)
+
+
+def test_too_many_waiting_rows_are_refused_and_a_client_that_left_frees_its_place() -> None:
+    async def test(model: Model, batcher: Batcher) -> None:
+        model.gate.clear()
+        running = asyncio.create_task(batcher.submit("a", [0]))
+        while not batcher.running:
+            await asyncio.sleep(0.001)
+        waiting = asyncio.create_task(batcher.submit("a", list(range(8))))
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as refused:
+            await batcher.submit("a", [1])
+        assert (refused.value.status, refused.value.retry_after) == (429, 1)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        assert batcher.waiting == 0
+        late = asyncio.create_task(batcher.submit("a", [1]))
+        await asyncio.sleep(0)
+        model.gate.set()
+        assert (await running, await late) == ([0], [2])
+
+    assert [rows for _, rows in run(test, delay=0).batches] == [[0], [1]]
+
+
+def test_closing_answers_what_waits_and_takes_no_more() -> None:
+    async def test(_: Model, batcher: Batcher) -> None:
+        waiting = [asyncio.create_task(batcher.submit(key, [1])) for key in ("a", "b")]
+        await asyncio.sleep(0)
+        assert await batcher.close(5)
+        assert await asyncio.gather(*waiting) == [[2], [2]]
+        with pytest.raises(Refusal, match="put away"):
+            await batcher.submit("a", [1])
+
+    run(test, delay=60)
+
+
+def test_closing_gives_up_on_a_model_that_does_not_end() -> None:
+    async def test(model: Model, batcher: Batcher) -> None:
+        model.gate.clear()
+        waiting = asyncio.create_task(batcher.submit("a", [1]))
+        while not batcher.running:
+            await asyncio.sleep(0.001)
+        assert not await batcher.close(0.05)
+        waiting.cancel()
+
+    run(test, delay=0)

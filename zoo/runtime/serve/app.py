@@ -1,0 +1,148 @@
+"""The server as an ASGI application: its routes over its bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from zoo.runtime.serve import plain, protocol
+from zoo.runtime.serve.bodies import Budget, body_of
+from zoo.runtime.serve.gate import Gate
+from zoo.runtime.serve.inputs import json_of
+from zoo.runtime.serve.metrics import CONTENT_TYPE, Metrics
+from zoo.runtime.serve.refusals import Refusal, answer_to, reply
+from zoo.runtime.serve.settings import Settings, check
+from zoo.runtime.serve.shelf import Served, Shelf
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+_PHRASES = {404: "There is no such route.", 405: "This route takes another method."}
+
+
+@final
+class App:
+    """ASGI. The bundles are read and verified when it is made, and warmed up when it starts.
+
+    draining: answers no to readiness, and finishes what is running. clean: whether nothing was left running at the end.
+    Raises BundleError and ConfigError.
+    """
+
+    def __init__(self, bundles: Sequence[str | Path], settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        check(self.settings)
+        limits = self.settings.limits
+        self.metrics = Metrics()
+        self.budget = Budget(limits.held_bytes)
+        self.shelf = Shelf(self.settings, self.metrics)
+        self.shelf.open(bundles)
+        self.draining: Callable[[], bool] = lambda: False
+        self.clean = True
+        self.metrics.watch_held(lambda: self.budget.held)
+        for name, served in self.shelf.models.items():
+            self.metrics.watch(name, functools.partial(_waiting, served))
+        starlette = Starlette(
+            routes=self._routes(), lifespan=self._lifespan, exception_handlers={HTTPException: _unknown}
+        )
+        self._gate = Gate(starlette, self.settings, self.metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._gate(scope, receive, send)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        starting = asyncio.create_task(self.shelf.start())
+        try:
+            yield
+        finally:
+            starting.cancel()
+            self.clean = await self.shelf.close(self.settings.limits.drain_timeout)
+
+    def _routes(self) -> list[Route]:
+        model = "/v2/models/{name}"
+        pairs: list[tuple[str, str, Endpoint]] = [
+            ("GET", "/v2", self._server),
+            ("GET", "/v2/health/live", self._live),
+            ("GET", "/v2/health/ready", self._ready),
+            ("POST", "/v2/repository/index", self._index),
+            ("POST", "/v2/repository/models/{name}/load", self._load),
+            *(("GET", f"{model}{version}", self._model) for version in ("", "/versions/{version}")),
+            *(("GET", f"{model}{version}/ready", self._model_ready) for version in ("", "/versions/{version}")),
+            *(("POST", f"{model}{version}/infer", self._infer) for version in ("", "/versions/{version}")),
+            ("POST", "/predict/{name}", self._predict),
+            ("GET", "/metrics", self._metrics),
+        ]
+        return [Route(path, _named(path, endpoint), methods=[method]) for method, path, endpoint in pairs]
+
+    async def _server(self, _: Request) -> Response:
+        return reply(protocol.server_metadata())
+
+    async def _live(self, _: Request) -> Response:
+        return reply({"live": True})
+
+    async def _ready(self, _: Request) -> Response:
+        ready = self.shelf.ready and not self.draining()
+        return reply({"ready": ready}, 200 if ready else 503)
+
+    async def _model(self, request: Request) -> Response:
+        protocol.check_version(request)
+        return reply(protocol.model_metadata(self.shelf.get(request.path_params["name"])))
+
+    async def _model_ready(self, request: Request) -> Response:
+        protocol.check_version(request)
+        ready = self.shelf.served(request.path_params["name"]).ready and not self.draining()
+        return reply({"ready": ready}, 200 if ready else 503)
+
+    async def _infer(self, request: Request) -> Response:
+        return await protocol.infer(request, self.shelf, self.settings.limits, self.budget)
+
+    async def _predict(self, request: Request) -> Response:
+        return await plain.predict(request, self.shelf, self.settings.limits, self.budget)
+
+    async def _index(self, _: Request) -> Response:
+        states = [(name, "READY" if served.ready else "LOADING") for name, served in self.shelf.models.items()]
+        return reply([{"name": n, "version": protocol.VERSION, "state": state, "reason": ""} for n, state in states])
+
+    async def _load(self, request: Request) -> Response:
+        async with body_of(request, self.settings.limits, self.budget) as body:
+            given: Any = json_of(body) if body.strip() else {}
+        if not isinstance(given, dict) or given.get("parameters"):
+            raise Refusal(400, "A model is loaded again from the folder it came from, and takes no parameters.")
+        await self.shelf.reload(request.path_params["name"])
+        return reply({})
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _named(path: str, endpoint: Endpoint) -> Endpoint:
+    """The endpoint, whose errors are answers, and whose route the log has: the pattern, never what a client wrote."""
+
+    async def run(request: Request) -> Response:
+        request.state.route = path
+        try:
+            return await endpoint(request)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return answer_to(error, request.state.id)
+
+    return run
+
+
+def _waiting(served: Served) -> int:
+    return served.loaded.batcher.waiting if served.loaded is not None else 0
+
+
+async def _unknown(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return Refusal(status, _PHRASES.get(status, "The request can't be answered.")).response()

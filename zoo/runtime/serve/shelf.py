@@ -1,0 +1,223 @@
+"""The bundles that a server holds: opened, warmed up, asked in batches, and exchanged for newer ones while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from zoo.bundle import TensorSpec
+from zoo.errors import ConfigError, ZooError
+from zoo.results import RowError, to_plain
+from zoo.runtime.model import BundleModel
+from zoo.runtime.model import load as open_bundle
+from zoo.runtime.serve.batching import Batcher
+from zoo.runtime.serve.inputs import Reader
+from zoo.runtime.serve.metrics import Metrics
+from zoo.runtime.serve.refusals import Refusal
+from zoo.runtime.serve.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_log = logging.getLogger("zoo.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class _RawKey:
+    """Of raw inputs that may be answered together: their options, as JSON."""
+
+    options: str
+
+
+@dataclass(frozen=True, slots=True)
+class _TensorKey:
+    """Of tensors that may be answered together: their names, and the shapes of a row."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@final
+class Loaded:
+    """One opened bundle with its queue."""
+
+    def __init__(self, name: str, model: BundleModel, settings: Settings, metrics: Metrics) -> None:
+        limits = settings.limits
+        self.name = name
+        self.model = model
+        self.reader = Reader(model, limits)
+        self._options: dict[str, dict[str, Any]] = {}
+        self.batcher = Batcher(
+            self._work,
+            size=limits.batch_rows,
+            delay=limits.batch_delay_ms / 1000,
+            most=limits.max_queue,
+            observe=lambda rows, seconds: metrics.batch(name, rows, seconds),
+            name=name,
+        )
+
+    @property
+    def graph(self) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]] | None:
+        """Inputs and outputs of a bundle with one graph, whose tensors a client may give; None with several graphs."""
+        card = self.model.card
+        return (card.inputs, card.outputs) if card.graphs is None else None
+
+    async def predict(self, rows: Sequence[Any], options: dict[str, Any], key: str) -> list[Any]:
+        """Results as JSON types, or `RowError`s. key: the options as one text."""
+        return await self.batcher.submit(_RawKey(key), [(row, options) for row in rows])
+
+    async def run(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The graph's outputs `[B, ...]` for its inputs `[B, ...]`."""
+        rows = len(next(iter(tensors.values())))
+        key = _TensorKey(tuple((name, array.shape[1:]) for name, array in sorted(tensors.items())))
+        answers = await self.batcher.submit(key, [{k: array[i] for k, array in tensors.items()} for i in range(rows)])
+        return {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+
+    async def warm_up(self) -> None:
+        await self.batcher.on_thread(self._warm_up)
+
+    def _work(self, key: Any, rows: list[Any]) -> list[Any]:
+        if isinstance(key, _RawKey):
+            raws, options = [raw for raw, _ in rows], rows[0][1]
+            results = self.model.predict_iter(raws, on_error="return", **options)
+            return [result if isinstance(result, RowError) else json_types(result) for result in results]
+        inputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        outputs = self.model.session.run(inputs)
+        return [{name: array[i] for name, array in outputs.items()} for i in range(len(rows))]
+
+    def _warm_up(self) -> None:
+        task = self.model.task
+        options = dict(task.sample_options)
+        if "max_new_tokens" in {field.name for field in fields(task.options)}:
+            options["max_new_tokens"] = 2
+        # An error that a built-in sample gives is the sample's.
+        list(self.model.predict_iter(task.samples()[:1], on_error="return", **options))
+
+
+@final
+class Served:
+    """A name in the routes: its folder, and what of it is open now."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.loaded: Loaded | None = None
+        self.ready = False
+        self.lock = asyncio.Lock()
+
+
+@final
+class Shelf:
+    """All models of a server. `open` before it listens, `start` and `close` within its event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._opened: dict[str, BundleModel] = {}
+        self._old: set[asyncio.Task[bool]] = set()
+        self.models: dict[str, Served] = {}
+
+    def open(self, folders: Sequence[str | Path]) -> None:
+        """Read and verify every bundle. Raises BundleError, or ConfigError for names that collide."""
+        if not folders:
+            raise ConfigError("Nothing to serve: give at least one bundle, as `zoo export` writes it.")
+        for folder in map(Path, folders):
+            name = name_of(folder)
+            if name in self.models:
+                raise ConfigError(f"Two bundles would be named {name!r}: {self.models[name].folder} and {folder}.")
+            self._opened[name] = self._open(folder)
+            self.models[name] = Served(name, folder)
+
+    async def start(self) -> None:
+        """Warm every model up; each is ready when that is done."""
+        for name, served in self.models.items():
+            loaded = Loaded(name, self._opened.pop(name), self._settings, self._metrics)
+            served.loaded = loaded
+            await loaded.warm_up()
+            served.ready = True
+            self._metrics.ready(name, True)
+            _log.info("model is ready", extra={"fields": {"model": name, "task": loaded.model.card.task}})
+
+    async def close(self, seconds: float) -> bool:
+        """Answer what waits. False where a model was still busy after so many seconds."""
+        closing = [served.loaded.batcher.close(seconds) for served in self.models.values() if served.loaded]
+        done = await asyncio.gather(*closing, *self._old)
+        return all(done)
+
+    def get(self, name: str) -> Loaded:
+        """Raises Refusal: 404 for a name that is not served, 503 for a model that isn't ready."""
+        served = self.served(name)
+        if not served.ready or served.loaded is None:
+            raise Refusal(503, f"The model {name!r} is not ready yet.", retry_after=2)
+        return served.loaded
+
+    def served(self, name: str) -> Served:
+        if name not in self.models:
+            raise Refusal(404, f"There is no model of that name. The models are: {', '.join(self.models)}.")
+        return self.models[name]
+
+    @property
+    def ready(self) -> bool:
+        return all(served.ready for served in self.models.values())
+
+    async def reload(self, name: str) -> None:
+        """Open the bundle's folder again and answer from it; what the old one was asked, it still answers.
+
+        Raises Refusal (409), and goes on with the old one, where the new one can't be opened.
+        """
+        served = self.served(name)
+        async with served.lock:
+            try:
+                model = await asyncio.to_thread(self._open, served.folder)
+                fresh = Loaded(name, model, self._settings, self._metrics)
+                await fresh.warm_up()
+            except Exception as error:
+                _log.error("reload failed; the old model goes on", exc_info=error, extra={"fields": {"model": name}})
+                self._metrics.reload(name, False)
+                known = isinstance(error, ZooError)
+                reason = "its folder holds no bundle that verifies and runs" if known else "of an internal error"
+                raise Refusal(409, f"{name!r} was not loaded again, because {reason}; the old one goes on.") from error
+            old, served.loaded, served.ready = served.loaded, fresh, True
+        self._metrics.reload(name, True)
+        _log.info("model was loaded again", extra={"fields": {"model": name}})
+        if old is not None:
+            task = asyncio.create_task(old.batcher.close(None))
+            self._old.add(task)
+            task.add_done_callback(self._old.discard)
+
+    async def reload_all(self) -> None:
+        for name in self.models:
+            with contextlib.suppress(Refusal):
+                await self.reload(name)
+
+    def _open(self, folder: Path) -> BundleModel:
+        return open_bundle(folder, device=self._settings.device, threads=self._settings.threads)
+
+
+def name_of(folder: Path) -> str:
+    """A bundle's name in the routes: its folder's, without `.bundle`. Raises ConfigError for one that fits no route."""
+    name = folder.resolve().name.removesuffix(".bundle")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{folder} gives the name {name!r}, which fits no route: use letters, digits, '.', '_' and '-', up to 100."
+        )
+    return name
+
+
+def json_types(result: Any) -> Any:
+    """A result, or an embedding, as JSON types; a number that is not finite is null."""
+    return _finite(result.tolist() if isinstance(result, np.ndarray) else to_plain(result))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
