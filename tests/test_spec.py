@@ -8,7 +8,8 @@ import pytest
 
 from zoo import catalog
 from zoo.errors import SpecError
-from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput, dump_yaml, load_yaml
+from zoo.plain import dump_yaml, load_yaml
+from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
 
 MINIMAL = """
 name: net

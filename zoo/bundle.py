@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,21 +23,19 @@ from typing import Any, Literal
 from pydantic import Field
 
 from zoo.errors import BundleError
-from zoo.spec import Frozen, ModelSpec, TaskName, dump_yaml, load_yaml, parse_model
+from zoo.plain import dump_yaml, load_json, load_yaml
+from zoo.spec import Frozen, ModelSpec, TaskName, parse_model
 
 FORMAT = 1
 CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
 CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
-    "zoo.yaml",
-    "manifest.json",
-    "model.onnx",
-    "model.safetensors",
-    "tokenizer.json",
-    "adapter.safetensors",
-    "weights.bin",
-    "target_tokenizer.json",
-)
-SELECT = "select.onnx"  # fmt: skip
+    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
+    "weights.bin", "target_tokenizer.json",
+)  # fmt: skip
+SELECT = "select.onnx"
+# Bytes of what is read whole, far above any that we write: a label set of a million names fits.
+_MOST_CARD = _MOST_MANIFEST = 4 << 20
+_HOLE = 1 << 30
 
 
 class TensorSpec(Frozen):
@@ -101,6 +100,7 @@ class Card(Frozen):
     outputs: tuple[TensorSpec, ...] = ()
     graphs: tuple[Graph, ...] | None = Field(
         default=None,
+        max_length=8,
         description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them; or a "
         "language model with a cache and what selects rows of it.",
     )
@@ -117,20 +117,27 @@ def is_folder(path: Path) -> bool:
 
 def read_card(folder: Path) -> Card:
     """The folder's `zoo.yaml`. Raises BundleError when there is none or it is of a later format."""
-    path = folder / CARD
-    if not path.is_file():
+    if not os.path.lexists(folder / CARD):
         raise BundleError(f"{folder} is no folder of the zoo: it has no {CARD}.")
-    data = load_yaml(path.read_text(encoding="utf-8"), where=str(path))
+    path = inside(folder, CARD, most=_MOST_CARD)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} is damaged: it is not UTF-8 ({error.reason} at byte {error.start}).") from error
+    data = load_yaml(text, where=str(path))
     version = data.get("format") if isinstance(data, dict) else None
     if version not in (FORMAT, CACHED_FORMAT):
         raise BundleError(
-            f"{path} is of format {version!r}; this version reads formats {FORMAT} to {CACHED_FORMAT}. Upgrade polyzoo."
+            f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {CACHED_FORMAT}. "
+            "Upgrade polyzoo."
         )
     return parse_model(Card, data, where=str(path))
 
 
 def write_card(folder: Path, card: Card) -> None:
     text = dump_yaml(card.model_dump(mode="json", exclude_none=True))
+    if len(text.encode()) > _MOST_CARD:
+        raise BundleError(f"{CARD} would have {len(text.encode()):,} bytes; up to {_MOST_CARD:,} can be read again.")
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
@@ -188,12 +195,37 @@ def verify(path: str | Path) -> dict[str, Any]:
     files = _read_manifest(folder)
     for name, entry in files.items():
         _check(folder, name, entry)
-    known = {*files, MANIFEST}
-    for found in sorted(folder.rglob("*")):
-        name = found.relative_to(folder).as_posix()
-        if found.is_symlink() or (not found.is_dir() and name not in known):
-            raise BundleError(f"{folder}: {name} is not in the manifest. Export or save it again.")
+    _check_nothing_else(folder, {*files, MANIFEST})
     return files
+
+
+def inside(folder: Path, name: str, *, most: int | None = None) -> Path:
+    """A regular file of a folder, named from there. Raises BundleError for a file that is missing or of more than
+    `most` bytes, and for a link: it leads to what was never checked, or lets it be changed afterwards from elsewhere.
+    """
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or str(pure) != name:
+        raise BundleError(f"{folder}: {name!r} leads out of the folder.")
+    path = folder / name
+    try:
+        linked = path.resolve() != folder.resolve() / name
+        found = path.lstat()
+    # A name that the system can't have: too long, with a NUL or half a character.
+    except (OSError, ValueError, RuntimeError):
+        linked, found = False, None
+    if linked or found is None or not stat.S_ISREG(found.st_mode):
+        raise BundleError(f"{folder}: {ascii(name)[1:-1]} is missing (or a link). Export or save it again.")
+    if found.st_nlink > 1:
+        raise BundleError(
+            f"{folder}: {name} is a hard link: another name elsewhere can change it. Copy the folder, as with cp -r, "
+            "and use the copy."
+        )
+    if found.st_size > _HOLE and getattr(found, "st_blocks", _HOLE) * 512 < found.st_size // 100:
+        # Sparse: a few kilobytes on the disk would be hashed for hours.
+        raise BundleError(f"{folder}: {name} is a hole of {found.st_size:,} bytes, with next to nothing in it.")
+    if most is not None and found.st_size > most:
+        raise BundleError(f"{folder}: {name} has {found.st_size:,} bytes; up to {most:,} are read.")
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -202,12 +234,12 @@ def sha256(path: Path) -> str:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
+    if not os.path.lexists(folder / MANIFEST):
         raise BundleError(f"{folder} has no {MANIFEST}: it is no folder of the zoo, or only a part of one.")
+    path = inside(folder, MANIFEST, most=_MOST_MANIFEST)
     content = path.read_bytes()
     try:
-        files = json.loads(content)["files"]
+        files = load_json(content)["files"]
         # A byte changed in white space would still parse: only the one spelling we write is accepted.
         canonical = _canonical(files)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -223,16 +255,22 @@ def _canonical(files: Any) -> bytes:
 
 
 def _check(folder: Path, name: str, entry: Any) -> None:
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or str(pure) != name:
-        raise BundleError(f"{folder}: the manifest names {name!r}, which leads out of the folder.")
-    path = folder / name
+    path = inside(folder, name)
     if not isinstance(entry, dict) or set(entry) != {"sha256", "size"}:
         raise BundleError(f"{folder}: the manifest's entry for {name} is damaged.")
-    if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{folder}: {name} is missing (or a link). Export or save it again.")
     if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
         raise BundleError(f"{folder}: {name} is not the file that was written: its bytes have changed.")
+
+
+def _check_nothing_else(folder: Path, known: set[str]) -> None:
+    """Not even an empty folder: what is in none of the manifest's is not gone through."""
+    parents = {str(parent) for name in known for parent in PurePosixPath(name).parents}
+    for place in sorted(parents):
+        for item in sorted(os.scandir(folder / place), key=lambda item: item.name):
+            name = (PurePosixPath(place) / item.name).as_posix()
+            fits = name in parents if item.is_dir(follow_symlinks=False) else name in known
+            if item.is_symlink() or not fits:
+                raise BundleError(f"{folder}: {ascii(name)[1:-1]} is not in the manifest. Export or save it again.")
 
 
 def publish(temporary: Path, target: Path) -> None:

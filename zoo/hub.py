@@ -6,7 +6,6 @@ HF_TOKEN at that moment; setting them later in a process has no effect.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zoo.errors import WeightsUnavailable
+from zoo.plain import load_json
 from zoo.spec import ModelSpec, Weights
 
 # What a tokenizer may be made of; tokenizer.json alone suffices where it exists.
@@ -145,7 +145,7 @@ def _commit(path: Path, file: str) -> str:
 
 def _shards(index: Path) -> list[str]:
     try:
-        return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        return sorted(set(load_json(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsUnavailable(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
 

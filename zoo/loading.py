@@ -14,6 +14,7 @@ from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailabl
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
 from zoo.modalities.text import WHISPER_SPECIALS, byte_tokenizer
+from zoo.modalities.tokenizing import open_tokenizer
 from zoo.spec import MelInput, ModelSpec, ProblemType, TabularInput, TextInput
 from zoo.tasks.classification import Classification
 from zoo.tasks.labels import composed
@@ -360,7 +361,7 @@ def _given_tokenizer(given: Any, spec: ModelSpec) -> tokenizers.Tokenizer:
         return backends.tokenizer(spec, folder=path)
     if not path.is_file():
         raise ConfigError(f"There is no tokenizer at {str(path)!r}; give a tokenizer.json or a folder that has one.")
-    return tokenizers.Tokenizer.from_file(str(path))
+    return open_tokenizer(path)
 
 
 def _fit_vocabulary(spec: ModelSpec, words: tokenizers.Tokenizer | None, state: Any) -> ModelSpec:

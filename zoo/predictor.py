@@ -211,7 +211,10 @@ class Predictor(ABC):
 
     def _decode(self, inputs: Iterable[Any], options: Any, batch_size: BatchSize, on_error: OnError) -> Iterator[Any]:
         for outcome in self.outcomes(inputs, options, batch_size=batch_size, on_error=on_error):
-            yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)
+            yield outcome.error or self._answer(outcome, options)
+
+    def _answer(self, outcome: RowOutcome, options: Any) -> Any:
+        return self.task.decode(outcome.outputs, outcome.windows, options)
 
     def _generate(
         self, inputs: Iterable[Any], options: GenerateOptions, batch_size: BatchSize, on_error: OnError

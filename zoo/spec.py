@@ -11,10 +11,10 @@ import textwrap
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from zoo.errors import SpecError, suggest
+from zoo.plain import dump_yaml, load_yaml
 
 Modality = Literal["text", "vision", "audio", "tabular"]
 TaskName = Literal[
@@ -44,6 +44,9 @@ TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["mean", "cls", "max", "last", "xvector"]
 Unit = Annotated[float, Field(gt=0, le=1)]
+# A spec may come from elsewhere: memory for what it asks for is taken without a further question.
+Side = Annotated[int, Field(gt=0, le=16_384)]
+_MOST_TOKENS = 10_000_000
 
 
 class Frozen(BaseModel):
@@ -56,7 +59,9 @@ class TextInput(Frozen):
     """Text: int64 `input_ids` and `attention_mask`, both `[T]`, T <= max_length tokens; `token_type_ids` if it has."""
 
     kind: Literal["text"] = "text"
-    max_length: int = Field(gt=0, description="Tokens the model can see at once, special tokens included.")
+    max_length: int = Field(
+        gt=0, le=_MOST_TOKENS, description="Tokens the model can see at once, special tokens included."
+    )
     padding_side: Literal["right", "left"] = "right"
     token_types: bool = Field(default=False, description="Also `token_type_ids`: 1 for the second text of a pair.")
     blank: int | None = Field(
@@ -70,7 +75,7 @@ class ImageInput(Frozen):
     """An image: uint8 `pixel_values` `[channels, H, W]`; mean and std (of values in [0, 1]) are applied inside."""
 
     kind: Literal["image"] = "image"
-    size: tuple[int, int] = Field(description="Height and width in pixels.")
+    size: tuple[Side, Side] = Field(description="Height and width in pixels.")
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
@@ -80,9 +85,8 @@ class ImageInput(Frozen):
         description="'squash': both sides are resized, the aspect ratio is lost. 'pad': the whole image, in its own "
         "aspect ratio, in the upper left of a canvas of `size`, with a uint8 `pixel_mask` `[H, W]` (1 = image).",
     )
-    shortest_edge: int | None = Field(
+    shortest_edge: Side | None = Field(
         default=None,
-        gt=0,
         description="With 'pad': what the shorter side is resized to, unless the image would not fit the canvas then; "
         "None fills the canvas.",
     )
@@ -106,9 +110,11 @@ class AudioInput(Frozen):
     """Sound: float32 `input_values` `[S]`, mono, at `sampling_rate` Hz, and its int64 `attention_mask` `[S]`."""
 
     kind: Literal["audio"] = "audio"
-    sampling_rate: int = Field(gt=0, description="Hz.")
+    sampling_rate: int = Field(ge=1000, le=768_000, description="Hz.")
     normalize: bool = Field(default=True, description="Zero mean and unit variance over each recording.")
-    max_seconds: float = Field(default=30.0, gt=0, description="Longer recordings are cut into windows of this length.")
+    max_seconds: float = Field(
+        default=30.0, gt=0, le=4 * 3600, description="Longer recordings are cut into windows of this length."
+    )
 
 
 class MelInput(Frozen):
@@ -119,10 +125,12 @@ class MelInput(Frozen):
     """
 
     kind: Literal["mel"] = "mel"
-    sampling_rate: int = Field(ge=8000, description="Hz.")
+    sampling_rate: int = Field(ge=8000, le=768_000, description="Hz.")
     layout: Literal["whisper", "kaldi", "clap", "clap-fusion"]
-    bins: int = Field(gt=0, description="Mel filters.")
-    frames: int = Field(ge=10, description="What the model sees at once; longer recordings are cut into windows.")
+    bins: int = Field(gt=0, le=4096, description="Mel filters.")
+    frames: int = Field(
+        ge=10, le=360_000, description="What the model sees at once; longer recordings are cut into windows."
+    )
     mean: float = Field(default=0.0, description='Of "kaldi" features: (x - mean) / (2 std).')
     std: float = Field(default=0.5, gt=0)
     low: float = Field(default=0.0, ge=0, description='Of "clap": Hz, where the lowest filter begins.')
@@ -136,7 +144,7 @@ class TabularColumn(Frozen):
     kind: Literal["categorical", "set", "numeric"]
     values: tuple[str, ...] = Field(default=(), description="Known categories, the most frequent first.")
     buckets: int = Field(default=0, ge=0, description="Categories by their hash instead, this many; 0: by `values`.")
-    width: int = Field(default=1, ge=1, description="Values that a cell of a set holds at most.")
+    width: int = Field(default=1, ge=1, le=100_000, description="Values that a cell of a set holds at most.")
     separator: str = Field(default="|", min_length=1, description="Between the values of a set that is a text.")
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
@@ -215,7 +223,7 @@ class Decoder(Frozen):
     languages: of a model for several, code -> the token of the language, or the word that the prefix has for it.
     """
 
-    max_length: int = Field(gt=0, description="Tokens the decoder can write, its beginning included.")
+    max_length: int = Field(gt=0, le=_MOST_TOKENS, description="Tokens the decoder can write, its beginning included.")
     generation: dict[str, Any] = Field(default_factory=dict)
     prefixes: dict[str, str] = Field(default_factory=dict)
     languages: dict[str, str] = Field(default_factory=dict)
@@ -342,6 +350,7 @@ def card(spec: ModelSpec) -> str:
 
 
 T = TypeVar("T", bound=BaseModel)
+_MOST_FAULTS = 20
 
 
 def parse_model(model: type[T], data: Any, *, where: str) -> T:
@@ -351,7 +360,10 @@ def parse_model(model: type[T], data: Any, *, where: str) -> T:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        faults = "\n".join(f"  {_fault(model, item)}" for item in error.errors())
+        found = error.errors(include_url=False, include_input=False)
+        faults = "\n".join(f"  {_fault(model, item)}" for item in found[:_MOST_FAULTS])
+        if len(found) > _MOST_FAULTS:
+            faults += f"\n  and {len(found) - _MOST_FAULTS} more"
         raise SpecError(f"{where} is not valid:\n{faults}") from error
 
 
@@ -370,28 +382,3 @@ def _keys(model: type[BaseModel]) -> list[str]:
         else []
     )
     return [*model.model_fields, *(key for part in nested for key in part.model_fields)]
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice: YAML would silently keep the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def load_yaml(text: str, *, where: str) -> Any:
-    """YAML as plain data. Raises SpecError with the line."""
-    try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{where} is not readable YAML: {error}") from error
-
-
-def dump_yaml(data: Any) -> str:
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100))

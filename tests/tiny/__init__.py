@@ -15,7 +15,8 @@ import numpy as np
 
 import zoo
 from zoo.inference import make_batch
-from zoo.spec import ModelSpec, load_yaml
+from zoo.plain import load_yaml
+from zoo.spec import ModelSpec
 
 
 def tiny(spec: ModelSpec) -> ModelSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import warnings
 import zipfile
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from zoo import hub
 from zoo.errors import SpecError, UnsafeWeights, WeightsUnavailable
+from zoo.plain import load_json
 
 State = dict[str, Tensor]
 
@@ -81,7 +81,7 @@ def check_sha256(path: Path, expected: str | None) -> None:
 def _read_shards(index: Path) -> State:
     state: State = {}
     try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        names = sorted(set(load_json(index.read_text("utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsUnavailable(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     for name in names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from zoo.plain import load_json
 
 _PANEL = "Training"
 _WIDE = 12  # columns of 80 that a value's kinds may take in the help
@@ -73,7 +74,7 @@ def _value(field: FieldInfo, text: Any) -> Any:
     if {"TEXT", "PATH"} & set(_kinds(field.annotation)):
         return text
     try:
-        return json.loads(text)
+        return load_json(text)
     except ValueError:
         return text
 

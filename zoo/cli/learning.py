@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from zoo.cli.loading import (
 from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
 from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
 from zoo.errors import ConfigError
+from zoo.plain import load_json
 from zoo.training.config import TrainConfig
 
 Data = Annotated[
@@ -211,7 +211,7 @@ def _generation(text: str | None) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        found = json.loads(text)
+        found = load_json(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 
 from zoo.errors import ConfigError, ZooError
+from zoo.plain import load_json
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,7 +108,7 @@ def names(text: str | None, option: str) -> list[str] | None:
     if not text.lstrip().startswith("["):
         return [name.strip() for name in text.split(",")]
     try:
-        found = json.loads(text)
+        found = load_json(text)
     except ValueError as error:
         raise ConfigError(f"{option} is neither a list with commas nor readable JSON: {error}") from error
     return [str(name) for name in found]

@@ -15,6 +15,7 @@ from zoo.modalities.base import Array, local_file, path_name, read_all, shorten
 
 # A few kilobytes of FLAC can hold days of silence.
 MAX_HOURS = 4
+MAX_SAMPLES = MAX_HOURS * 3600 * 48_000  # of all rates: at the highest, four hours are 44 GB
 _RATES = (1_000, 768_000)
 _MAX_CHANNELS = 64
 _BLOCK = 1 << 20
@@ -159,7 +160,7 @@ def _readable(raw: Any) -> Iterator[None]:
 
 def _decode(raw: Any) -> Sound:
     with _opened(raw) as file:
-        limit = MAX_HOURS * 3600 * file.samplerate
+        limit = min(MAX_HOURS * 3600 * file.samplerate, MAX_SAMPLES)
         if file.frames > limit:
             raise _too_long(raw)
         parts: list[Array] = []
@@ -180,7 +181,10 @@ def _decode(raw: Any) -> Sound:
 
 
 def _too_long(raw: Any) -> InputError:
-    return InputError(f"{describe(raw)} is longer than {MAX_HOURS} hours. Cut it into shorter recordings.")
+    return InputError(
+        f"{describe(raw)} is longer than {MAX_HOURS} hours, or than {MAX_SAMPLES:,} samples. Cut it into shorter "
+        "recordings."
+    )
 
 
 def _from_array(raw: Any, rate: int) -> Sound:

@@ -14,6 +14,7 @@ from zoo.bundle import TARGET_TOKENIZER, TOKENIZER
 from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
 from zoo.modalities.text_pairs import PairTemplate, pair_template
+from zoo.modalities.tokenizing import open_tokenizer, tokenizing
 from zoo.spec import TextInput
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
@@ -198,11 +199,13 @@ class TextEncoder(Encoder):
 
     def decode(self, ids: Array | Sequence[int]) -> str:
         """Token ids int64 `[T]` as text, special tokens left out."""
-        return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
+        with tokenizing("writing tokens as text"):
+            return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True))
 
     def word(self, token: int) -> str:
         """One token as text, without white space around it; a piece that goes on a word keeps its mark ("##ing")."""
-        return str(self.tokenizer.decode([token], skip_special_tokens=False)).strip()
+        with tokenizing("writing a token as text"):
+            return str(self.tokenizer.decode([token], skip_special_tokens=False)).strip()
 
     @property
     def target(self) -> TargetText:
@@ -294,12 +297,14 @@ class TargetText:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise DataError(f"the target is not valid Unicode: character {error.start} is half of a pair") from error
-        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        with tokenizing("reading the target", DataError):
+            ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         return _within(ids, self.tokenizer, self._known)
 
     def text(self, ids: Array | tuple[int, ...]) -> str:
         """Token ids as text, special tokens left out."""
-        return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)).strip()
+        with tokenizing("writing tokens as text"):
+            return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)).strip()
 
     def id_of(self, token: str) -> int | None:
         """The id of a token by its own writing ("</s>", "__de__"), or None."""
@@ -312,11 +317,7 @@ def read_tokenizer(folder: Path, name: str = TOKENIZER) -> Tokenizer:
     path = folder / name
     if not path.is_file():
         raise SpecError(f"{folder} holds no {name}, which a text model needs.")
-    try:
-        return Tokenizer.from_file(str(path))
-    # The library raises a bare Exception.
-    except Exception as error:
-        raise SpecError(f"{path} is not a tokenizer that can be read: {error}") from error
+    return open_tokenizer(path)
 
 
 def byte_tokenizer(
@@ -444,7 +445,8 @@ def _decoded(data: bytes) -> str:
 
 
 def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Tokens:
-    found = tokenizer.encode(text, add_special_tokens=False)
+    with tokenizing("reading the text", InputError):
+        found = tokenizer.encode(text, add_special_tokens=False)
     ids = np.array(found.ids, dtype=np.int64)
     offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
     pieces = np.array([-1 if word is None else word for word in found.word_ids], dtype=np.int64)
@@ -519,11 +521,9 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def bare_copy(tokenizer: Tokenizer) -> Tokenizer:
     """A copy that neither truncates nor pads: files of real models carry a truncation, often at 128 tokens."""
-    try:
+    # A part written in Python can't be.
+    with tokenizing(f"being written as {TOKENIZER}"):
         copy = Tokenizer.from_str(tokenizer.to_str())
-    # The library raises a bare Exception, for a part written in Python among others.
-    except Exception as error:
-        raise SpecError(f"The tokenizer can't be written as {TOKENIZER}, so it can't be used: {error}") from error
     copy.no_truncation()
     copy.no_padding()
     return copy
@@ -534,7 +534,8 @@ def special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
     if not tokenizer.num_special_tokens_to_add(False):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     for probe in ("a", "0", ".", *sorted(tokenizer.get_vocab())):
-        found = tokenizer.encode(probe)
+        with tokenizing(f"reading {shorten(probe)!r}"):
+            found = tokenizer.encode(probe)
         inside = np.flatnonzero(np.array(found.special_tokens_mask) == 0)
         if len(inside):
             ids = np.array(found.ids, dtype=np.int64)

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from zoo.errors import SpecError
 from zoo.modalities.base import Array
+from zoo.modalities.tokenizing import tokenizing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +49,8 @@ class PairTemplate:
 def pair_template(tokenizer: Tokenizer) -> PairTemplate:
     """The template of a tokenizer that neither truncates nor pads. Raises SpecError for one that has none."""
     for probe in ("a", "0", ".", *sorted(tokenizer.get_vocab())):
-        found = tokenizer.encode(probe, probe)
+        with tokenizing("reading a pair of texts"):
+            found = tokenizer.encode(probe, probe)
         parts = np.array([-1 if part is None else part for part in found.sequence_ids], dtype=np.int64)
         first, second = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
         if len(first) and len(second):

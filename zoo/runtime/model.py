@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, final
 
 from zoo import bundle
-from zoo.errors import BundleError, ConfigError
-from zoo.inference import Batch, Forward
+from zoo.errors import BundleError, ConfigError, ZooError
+from zoo.inference import Batch, Forward, RowOutcome
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
@@ -15,7 +15,7 @@ from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Device, Session
 from zoo.runtime.towers import TowerSessions
-from zoo.tasks import make
+from zoo.tasks import get, make
 from zoo.tasks.generation import RerunStepper, Stepper
 from zoo.tasks.sequences import SequenceStepper
 
@@ -44,6 +44,15 @@ class BundleModel(Predictor):
 
     def forward(self, batch: Batch) -> dict[str, Array]:
         return self.session.run(batch.inputs)
+
+    def _answer(self, outcome: RowOutcome, options: Any) -> Any:
+        try:
+            return super()._answer(outcome, options)
+        except ZooError:
+            raise
+        # Outputs of the promised shapes may still have more classes than there are labels, or none.
+        except (IndexError, KeyError, ValueError) as error:
+            raise BundleError(f"{self.folder}: its graph's answer is none of {self.card.task} ({error!r}).") from error
 
     def _embedder(self, pooling: Pooling | None) -> Forward:
         if self.card.task != "feature-extraction" and not isinstance(self.session, TowerSessions):
@@ -99,14 +108,15 @@ def load(
         raise BundleError(
             f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one."
         )
+    _check_task(path, card)
     if card.graphs is None:
         session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
-        _check_contract(path, card.inputs, session)
+        session.promise(card.inputs, card.outputs)
         return BundleModel(path, card, session)
     sessions = {}
     for graph in card.graphs:
         sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads)
-        _check_contract(path, graph.inputs, sessions[graph.name])
+        sessions[graph.name].promise(graph.inputs, graph.outputs)
     if set(sessions) in ({"image", "text"}, {"audio", "text"}):
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
     if set(sessions) == {"model", "select"}:
@@ -119,7 +129,10 @@ def load(
     return BundleModel(path, card, SequenceSession(sessions["encoder"], sessions["decoder"]))
 
 
-def _check_contract(path: Path, inputs: tuple[bundle.TensorSpec, ...], session: Session) -> None:
-    stated: dict[str, Any] = {item.name: item.dtype for item in inputs}
-    if stated != session.inputs:
-        raise BundleError(f"{path}: the graph takes {session.inputs}, and {bundle.CARD} says {stated}.")
+def _check_task(path: Path, card: bundle.Card) -> None:
+    """Raises BundleError for a card whose parts are each right and do not belong together."""
+    task = get(card.task, card.spec)
+    if card.spec.modality not in task.modalities:
+        raise BundleError(f"{path}: {card.task} is no task of {card.spec.modality}, which its spec is of.")
+    if card.graphs is None and task.output not in {item.name for item in card.outputs}:
+        raise BundleError(f"{path}: {card.task} reads {task.output!r}, which is none of its graph's outputs.")

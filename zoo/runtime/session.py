@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from zoo.errors import BundleError, ConfigError, DeviceError, missing
 from zoo.modalities.base import Array
+from zoo.runtime.graphs import check_graph
+
+if TYPE_CHECKING:
+    from zoo.bundle import TensorSpec
 
 Device = Literal["cpu", "cuda"]
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
@@ -28,17 +32,37 @@ class Session:
     ) -> None:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
+        self._graph = graph
         ort = _onnxruntime()
         self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads)
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
         self.inputs = {item.name: _DTYPES.get(item.type, item.type) for item in self._session.get_inputs()}
         self.outputs = [item.name for item in self._session.get_outputs()]
+        self._promised: tuple[TensorSpec, ...] = ()
+
+    def promise(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        """Hold the graph to what its card says. Raises BundleError where it takes or gives other arrays; what it
+        gives is compared again whenever it is run."""
+        stated = {item.name: item.dtype for item in inputs}
+        if stated != self.inputs:
+            raise BundleError(f"{self._graph}: the graph takes {self.inputs}, and its card says {stated}.")
+        names = [item.name for item in outputs]
+        if sorted(names) != sorted(self.outputs):
+            raise BundleError(f"{self._graph}: the graph gives {self.outputs}, and its card says {names}.")
+        self._promised = outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Arrays `[B, ...]` in, arrays `[B, ...]` out, by name."""
+        missing_ones = [name for name in self.inputs if name not in inputs]
+        if missing_ones:
+            raise BundleError(f"{self._graph} takes {', '.join(missing_ones)}, which its model's inputs do not have.")
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
-        return dict(zip(self.outputs, self._session.run(None, feed), strict=True))
+        try:
+            found = self._session.run(None, feed)
+        except Exception as error:  # As in `_open`.
+            raise BundleError(f"{self._graph} can't be run on this input: {error}") from error
+        return self._kept(dict(zip(self.outputs, found, strict=True)), feed)
 
     def run_held(self, inputs: Mapping[str, Any], held: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Any]]:
         """As `run`, with arrays that stay where the session computes.
@@ -55,10 +79,38 @@ class Session:
                 binding.bind_ortvalue_input(name, value)
         for name in self.outputs:
             binding.bind_output(name, self.device if name in held else "cpu")
-        self._session.run_with_iobinding(binding)
+        try:
+            self._session.run_with_iobinding(binding)
+        except Exception as error:  # As in `_open`.
+            raise BundleError(f"{self._graph} can't be run on this input: {error}") from error
         found = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         arrays = {name: value.numpy() for name, value in found.items() if name not in held}
-        return arrays, {kept: found[name] for name, kept in held.items()}
+        return self._kept(arrays, inputs), {kept: found[name] for name, kept in held.items()}
+
+    def _kept(self, made: dict[str, Array], feed: Mapping[str, Any]) -> dict[str, Array]:
+        """The outputs, if they are those that were promised. Raises BundleError."""
+        arrays = (feed[name] for name in self.inputs)
+        rows = next((len(array) for array in arrays if isinstance(array, np.ndarray) and array.ndim), 0)
+        for item in self._promised:
+            if item.name in made and not _fits(made[item.name], item, rows):
+                raise BundleError(
+                    f"{self._graph} gave {item.name} {_shown(made[item.name])} for {rows} rows, and its card says "
+                    f"{item.dtype} [{', '.join(map(str, item.shape))}]."
+                )
+        return made
+
+
+def _fits(array: Any, promised: TensorSpec, rows: int) -> bool:
+    """Whether an output is of the dtype and the sides that its card says; named ones but the batch may be any."""
+    shape = getattr(array, "shape", None)
+    if shape is None or str(array.dtype) != promised.dtype or len(shape) != len(promised.shape):
+        return False
+    said = [rows if side == "batch" else side for side in promised.shape]
+    return all(isinstance(side, str) or side == size for side, size in zip(said, shape, strict=True))
+
+
+def _shown(array: Any) -> str:
+    return f"{array.dtype} {list(array.shape)}" if hasattr(array, "shape") else type(array).__name__
 
 
 def _onnxruntime() -> Any:
@@ -70,6 +122,7 @@ def _onnxruntime() -> Any:
 
 
 def _open(ort: Any, graph: Path, device: str, *, fallback: bool, threads: int | None) -> Any:
+    check_graph(graph)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:

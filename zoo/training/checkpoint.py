@@ -15,6 +15,7 @@ import torch
 
 from zoo import bundle
 from zoo.errors import BundleError, CheckpointError, TrainingError
+from zoo.plain import load_json
 
 log = logging.getLogger("zoo.training")
 
@@ -129,7 +130,7 @@ def verify(path: Path) -> Checkpoint:
     """Every byte against the manifest. Raises CheckpointError."""
     try:
         bundle.verify(path)
-        note = json.loads((path / _NOTE).read_text(encoding="utf-8"))
+        note = load_json((path / _NOTE).read_text(encoding="utf-8"))
         if note["format"] != _FORMAT:
             raise CheckpointError(f"The checkpoint {path} is of format {note['format']!r}, not {_FORMAT}.")
         return Checkpoint(path, note["step"], note["meta"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,6 +27,8 @@ from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vi
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
 from zoo.modalities.text import read_tokenizer
+from zoo.modalities.tokenizing import open_tokenizer
+from zoo.plain import load_json
 from zoo.spec import (
     AudioInput,
     Embedding,
@@ -163,17 +164,11 @@ def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
 
 def tokenizer(spec: ModelSpec, *, folder: Path | None) -> tokenizers.Tokenizer:
     """The tokenizer of a folder, or of the hub's repository at the spec's revision."""
-    import tokenizers
-
     if folder is None:
         folder = _tokenizer_folder(spec)
     file = folder / "tokenizer.json"
     if file.is_file():
-        try:
-            return tokenizers.Tokenizer.from_file(str(file))
-        # The Rust half raises bare Exception.
-        except Exception as error:
-            raise SpecError(f"{file} is not readable: {error}") from error
+        return open_tokenizer(file)
     own = pieces.converted(folder, spec, _read(folder / "tokenizer_config.json"))
     return own if own is not None else _converted(folder, spec)
 
@@ -227,7 +222,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        data = json.loads(path.read_text("utf-8"))
+        data = load_json(path.read_text("utf-8"))
     except ValueError as error:
         raise SpecError(f"{path} is not readable JSON: {error}") from error
     # modules.json is a list; wrapped, so that every file is a mapping.

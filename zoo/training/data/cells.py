@@ -15,6 +15,7 @@ from typing import Any, final
 
 from zoo.errors import DataError
 from zoo.modalities.base import respelled
+from zoo.plain import load_json
 from zoo.tasks.boxes import Objects, objects_of
 from zoo.tasks.labels import label_text
 from zoo.tasks.masks import Mask
@@ -128,7 +129,7 @@ class Cell:
     def _answers(self, value: Any) -> Any:
         if isinstance(value, str) and self.written and value.lstrip()[:1] in ("{", "["):
             try:
-                value = json.loads(value)
+                value = load_json(value)
             except ValueError as error:
                 raise DataError(f"{_shown(value)} is not valid JSON ({error})") from error
         if isinstance(value, (str, list, tuple, Mapping)):

@@ -16,6 +16,7 @@ from typing import Any, Literal, final
 import numpy as np
 
 from zoo.errors import DataError, missing
+from zoo.plain import load_json
 from zoo.training.data.cells import Broken, display
 from zoo.training.data.features import feature_kind, feature_names
 from zoo.training.data.table import Column, Listed, Naming, Numbered, Table
@@ -260,7 +261,7 @@ def arrow_table(name: str, schema: Any, load: Any, *, folder: str | None = None)
 
 def _features(schema: Any) -> dict[str, Any]:
     try:
-        found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        found = load_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
     except (KeyError, ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import DataError, SpecError
-from zoo.spec import load_yaml
+from zoo.plain import load_yaml
 from zoo.tasks.boxes import Objects, make_objects
 from zoo.training.data import annotated
 from zoo.training.data.annotated import Annotated
