@@ -1,4 +1,4 @@
-"""Three tiny bundles, exported once for all workers, and a client of the application without a socket."""
+"""Four tiny bundles, exported once for all workers, and a client of the application without a socket."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ MODELS = {
     "tagger": ("bert-base-cased", "token-classification"),
     "animals": ("resnet18", "image-classification"),
     "speech": ("wav2vec2-base-960h", "automatic-speech-recognition"),
+    "writer": ("gpt2", "text-generation"),
 }
 LOCAL = "http://localhost"
 

@@ -113,14 +113,16 @@ def test_too_many_waiting_rows_are_refused_and_a_client_that_left_frees_its_plac
     assert [rows for _, rows in run(test, delay=0).batches] == [[0], [1]]
 
 
-def test_closing_answers_what_waits_and_takes_no_more() -> None:
+def test_closing_answers_what_waits_and_what_its_guests_ask() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
         waiting = [asyncio.create_task(batcher.submit(key, [1])) for key in ("a", "b")]
         await asyncio.sleep(0)
-        assert await batcher.close(5)
-        assert await asyncio.gather(*waiting) == [[2], [2]]
-        with pytest.raises(Refusal, match="put away"):
-            await batcher.submit("a", [1])
+        with batcher.guest():
+            closing = asyncio.create_task(batcher.close(5))
+            assert await asyncio.gather(*waiting) == [[2], [2]]
+            assert await batcher.submit("a", [3]) == [6]
+            assert not closing.done()
+        assert await closing
 
     run(test, delay=60)
 

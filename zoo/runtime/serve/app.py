@@ -16,14 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from zoo.runtime.serve import plain, protocol
+from zoo.runtime.serve import openapi, page, plain, protocol
 from zoo.runtime.serve.bodies import Budget, body_of
 from zoo.runtime.serve.gate import Gate
 from zoo.runtime.serve.inputs import json_of
 from zoo.runtime.serve.metrics import CONTENT_TYPE, Metrics
-from zoo.runtime.serve.refusals import Refusal, answer_to, reply
+from zoo.runtime.serve.refusals import Refusal, explained, reply
 from zoo.runtime.serve.settings import Settings, check
 from zoo.runtime.serve.shelf import Served, Shelf
+from zoo.runtime.serve.streaming import Streams
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _PHRASES = {404: "There is no such route.", 405: "This route takes another method."}
@@ -45,6 +46,7 @@ class App:
         self.budget = Budget(limits.held_bytes)
         self.shelf = Shelf(self.settings, self.metrics)
         self.shelf.open(bundles)
+        self._streams = Streams(self.shelf, limits, self.budget)
         self.draining: Callable[[], bool] = lambda: False
         self.clean = True
         self.metrics.watch_held(lambda: self.budget.held)
@@ -70,6 +72,8 @@ class App:
     def _routes(self) -> list[Route]:
         model = "/v2/models/{name}"
         pairs: list[tuple[str, str, Endpoint]] = [
+            ("GET", "/", self._page),
+            ("GET", "/openapi.json", self._document),
             ("GET", "/v2", self._server),
             ("GET", "/v2/health/live", self._live),
             ("GET", "/v2/health/ready", self._ready),
@@ -79,9 +83,19 @@ class App:
             *(("GET", f"{model}{version}/ready", self._model_ready) for version in ("", "/versions/{version}")),
             *(("POST", f"{model}{version}/infer", self._infer) for version in ("", "/versions/{version}")),
             ("POST", "/predict/{name}", self._predict),
+            ("POST", "/predict/{name}/stream", self._streams.answer),
             ("GET", "/metrics", self._metrics),
         ]
+        self.routes = [(method, path) for method, path, _ in pairs]
         return [Route(path, _named(path, endpoint), methods=[method]) for method, path, endpoint in pairs]
+
+    async def _page(self, _: Request) -> Response:
+        return page.response()
+
+    async def _document(self, _: Request) -> Response:
+        settings = self.settings
+        token = settings.token is not None
+        return reply(openapi.document(self.routes, self.shelf.models, settings.limits, token=token))
 
     async def _server(self, _: Request) -> Response:
         return reply(protocol.server_metadata())
@@ -134,7 +148,7 @@ def _named(path: str, endpoint: Endpoint) -> Endpoint:
         except ClientDisconnect:
             raise
         except Exception as error:
-            return answer_to(error, request.state.id)
+            return explained(error, request.state.id).response()
 
     return run
 

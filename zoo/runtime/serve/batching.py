@@ -6,8 +6,9 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -49,14 +50,23 @@ class Batcher:
         self._arrived = asyncio.Event()
         self._row_seconds = 0.0
         self._closing = False
+        self._guests = 0
         self._loop = asyncio.create_task(self._run(), name=f"zoo-batcher-{name}")
         self.waiting = 0
         self.running = False
 
+    @contextmanager
+    def guest(self) -> Iterator[None]:
+        """While it runs, the model stays: `close` waits for it."""
+        self._guests += 1
+        try:
+            yield
+        finally:
+            self._guests -= 1
+            self._arrived.set()
+
     async def submit(self, key: Hashable, rows: Sequence[Any]) -> list[Any]:
         """One answer a row. Raises Refusal (429) where too many wait; a cancelled caller's rows leave the queue."""
-        if self._closing:
-            raise Refusal(503, "The model is being put away. Try again.", retry_after=1)
         if self.waiting + len(rows) > self._most:
             raise Refusal(429, "Too many inputs wait for this model. Try again.", retry_after=self.retry_after())
         job = _Job(key, rows, time.monotonic(), asyncio.get_running_loop().create_future())
@@ -74,11 +84,11 @@ class Batcher:
         return min(max(math.ceil(self.waiting * self._row_seconds), 1), _LONGEST_RETRY)
 
     async def on_thread(self, call: Callable[[], Any]) -> Any:
-        """Something else on the model's thread: its warm-up."""
+        """Something else on the model's thread, between batches: its warm-up, the next token of a stream."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def close(self, seconds: float | None) -> bool:
-        """Answer what waits, then end. False where that took longer, and the thread still runs."""
+        """Answer what waits and what guests ask, then end. False where that took longer, and the thread may run on."""
         self._closing = True
         self._arrived.set()
         done, _ = await asyncio.wait({self._loop}, timeout=seconds)
@@ -91,7 +101,7 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             while not self._jobs:
-                if self._closing:
+                if self._closing and not self._guests:
                     return
                 self._arrived.clear()
                 await self._arrived.wait()

@@ -33,16 +33,21 @@ class Question(NamedTuple):
 
 
 async def predict(request: Request, shelf: Shelf, limits: Limits, budget: Budget) -> Response:
-    loaded = shelf.get(request.path_params["name"])
-    request.state.model = loaded.name
+    name = request.path_params["name"]
     async with body_of(request, limits, budget) as body:
-        question = await _question(request, body, loaded.reader, limits)
-        work = loaded.predict(question.rows, question.options, question.key)
-        results = await awaited(request, work, seconds=limits.timeout)
-        return await parsed(len(body), functools.partial(_answer, loaded, question, results))
+        with shelf.use(name) as loaded:
+            request.state.model = name
+            return await _predict(request, body, loaded, limits)
 
 
-async def _question(request: Request, body: bytes, reader: Reader, limits: Limits) -> Question:
+async def _predict(request: Request, body: bytes, loaded: Loaded, limits: Limits) -> Response:
+    question = await question_of(request, body, loaded.reader, limits)
+    work = loaded.predict(question.rows, question.options, question.key)
+    results = await awaited(request, work, seconds=limits.timeout)
+    return await parsed(len(body), functools.partial(_answer, loaded, question, results))
+
+
+async def question_of(request: Request, body: bytes, reader: Reader, limits: Limits) -> Question:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         given = functools.partial(_of_json, body, reader)

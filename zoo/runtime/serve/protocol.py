@@ -79,19 +79,19 @@ def model_metadata(loaded: Loaded) -> dict[str, Any]:
 
 def _stated(item: TensorSpec) -> dict[str, Any]:
     shape = [axis if isinstance(axis, int) else -1 for axis in item.shape]
-    return {"name": item.name, "datatype": tensors.DATATYPES[item.dtype], "shape": shape}
+    return {"name": item.name, "datatype": tensors.DATATYPES.get(item.dtype, "BF16"), "shape": shape}
 
 
 async def infer(request: Request, shelf: Shelf, limits: Limits, budget: Budget) -> Response:
-    loaded = shelf.get(request.path_params["name"])
+    name = request.path_params["name"]
     check_version(request)
-    request.state.model = loaded.name
     async with body_of(request, limits, budget) as body:
-        length = request.headers.get(_LENGTH)
-        asked = await parsed(len(body), functools.partial(_read, body, length))
-        outputs = await _outputs(request, loaded, asked, limits)
-        size = sum(len(item.data) for item in outputs) + len(body)
-        return await parsed(size, functools.partial(_answer, loaded, asked, outputs))
+        with shelf.use(name) as loaded:
+            request.state.model = name
+            asked = await parsed(len(body), functools.partial(_read, body, request.headers.get(_LENGTH)))
+            outputs = await _outputs(request, loaded, asked, limits)
+            size = sum(len(item.data) for item in outputs) + len(body)
+            return await parsed(size, functools.partial(_answer, loaded, asked, outputs))
 
 
 def check_version(request: Request) -> None:

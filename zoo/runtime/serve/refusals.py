@@ -32,13 +32,13 @@ class Refusal(Exception):
         return reply({"error": self.message}, self.status, headers)
 
 
-def answer_to(error: Exception, request_id: str) -> Response:
-    """An error as an answer; of one that is ours, the client gets the request's id and the log the rest."""
+def explained(error: Exception, request_id: str) -> Refusal:
+    """An error as what a client is told; of one that is ours, that is the request's id, and the log gets the rest."""
     refusal = refusal_of(error)
     if refusal is None:
         _log.error("internal error", exc_info=error, extra={"fields": {"id": request_id}})
         refusal = Refusal(500, f"An internal error. The server's log has it as {request_id}.")
-    return refusal.response()
+    return refusal
 
 
 def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -23,6 +23,7 @@ class Limits(Frozen):
     max_seconds: float = Field(default=600, gt=0, description="Of one recording, by its header: else 413.")
     max_new_tokens: int = Field(default=1024, ge=1, description="Of one generation: else 413.")
     max_queue: int = Field(default=1024, ge=1, description="Inputs that wait for one model: else 429.")
+    max_streams: int = Field(default=32, ge=1, description="Texts that are generated at once as streams: else 429.")
     max_requests: int = Field(default=512, ge=1, description="Requests at once: else 503.")
     max_held_mb: float = Field(default=512, gt=0, description="Bodies held in memory at once, together: else 503.")
     timeout: float = Field(default=60, gt=0, description="Seconds from a request's body to its answer: else 503.")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
@@ -149,6 +149,13 @@ class Shelf:
         closing = [served.loaded.batcher.close(seconds) for served in self.models.values() if served.loaded]
         done = await asyncio.gather(*closing, *self._old)
         return all(done)
+
+    @contextlib.contextmanager
+    def use(self, name: str) -> Iterator[Loaded]:
+        """`get`, and the model stays while the block runs, whatever is loaded meanwhile."""
+        loaded = self.get(name)
+        with loaded.batcher.guest():
+            yield loaded
 
     def get(self, name: str) -> Loaded:
         """Raises Refusal: 404 for a name that is not served, 503 for a model that isn't ready."""
