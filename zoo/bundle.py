@@ -65,9 +65,42 @@ class Parity(Frozen):
 class Export(Frozen):
     """How the graph was made."""
 
-    precision: Literal["fp32"] = "fp32"
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     opset: int
     versions: dict[str, str] = Field(default_factory=dict)
+
+
+class Attempt(Frozen):
+    """One way of reducing the precision, and how it ended. Measured on the rows that calibrated and searched."""
+
+    way: str
+    verdict: str
+    before: float | None = Field(default=None, description="The metric of fp32.")
+    after: float | None = None
+    speed: float | None = Field(default=None, description="Times as fast as fp32.")
+    bytes: int | None = None
+    left_out: int = Field(default=0, description="Operators that stay fp32 because they hurt.")
+
+
+class Quality(Frozen):
+    """What a reduced precision costs and gains against fp32, on labelled rows that nothing was chosen by."""
+
+    passed: bool
+    way: str | None = Field(description='How the graph was reduced, such as "int8 static"; None where nothing passed.')
+    metric: str
+    before: float | None = None
+    after: float | None = None
+    drop: float | None = Field(default=None, description="How much worse; a share of `before` where `relative`.")
+    relative: bool
+    max_drop: float
+    rows: int = Field(description="Judged on.")
+    calibration_rows: int = Field(description="Calibrated and searched on.")
+    speed: float | None = Field(default=None, description="Times as fast as fp32, in the batches that predict() makes.")
+    device: str = Field(description="Where both were measured.")
+    bytes_before: int
+    bytes_after: int | None = None
+    left_out: tuple[str, ...] = Field(default=(), description="Operators that stay fp32 because they hurt.")
+    tried: tuple[Attempt, ...] = ()
 
 
 class Adapter(Frozen):
@@ -105,7 +138,8 @@ class Card(Frozen):
         "language model with a cache and what selects rows of it.",
     )
     export: Export | None = None
-    parity: Parity | None = None
+    parity: Parity | None = Field(default=None, description="Of the fp32 graph, whatever the precision.")
+    quality: Quality | None = None
     adapter: Adapter | None = None
     history: tuple[dict[str, Any], ...] = ()
 

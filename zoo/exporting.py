@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
 
 # A protobuf file ends at 2 GB; what is larger keeps its weights beside the graph.
-_INLINE_BYTES = 1_800_000_000
+INLINE_BYTES = 1_800_000_000
 _SMALL = 1024  # bytes of a weight that stays in its graph
 _OPSET = 18
 
@@ -37,41 +37,47 @@ def export(
     module: ZooModule,
     target: str | Path,
     *,
-    precision: str = "fp32",
     samples: Sequence[Any] | None = None,
     tolerance: float = 1e-4,
 ) -> BundleModel:
-    """Write a bundle and return it, opened on the CPU.
+    """Write a bundle in fp32 and return it, opened on the CPU.
 
     reference: the predictor over `module`, on the CPU in float32, whose answers the bundle must give.
     samples: raw inputs to compare on, at least one; built-in ones when None.
     Raises ParityError, leaving no bundle behind, when the answers differ.
     """
-    if precision != "fp32":
-        raise ConfigError(f'precision is {precision!r}; this version exports "fp32".')
+    with bundle.writing(target) as folder:
+        fill(reference, module, folder, samples=samples, tolerance=tolerance)
+    return load_bundle(target)
+
+
+def fill(
+    reference: Predictor, module: ZooModule, folder: Path, *, samples: Sequence[Any] | None, tolerance: float
+) -> bundle.Card:
+    """Write everything of a bundle but its manifest into a folder, and compare it. Returns its card."""
     if samples is not None and len(samples) == 0:
         raise ConfigError("samples is empty; give some raw inputs, or leave it out for the built-in ones.")
     spec = reference.spec
     raws = list(samples) if samples is not None else None
-    with bundle.writing(target) as folder:
-        example = _example(reference)
-        ragged = {*reference.encoder.ragged, *reference.task.ragged}
-        stems: dict[str, str] = getattr(module, "graphs", {})
-        if stems:
-            outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
-        elif getattr(module, "caches", False):
-            outputs, graphs = _write_cached(module, example, folder)
-        else:
-            outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
-            graphs = None
-        reference.encoder.save(folder)
-        card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
-        if graphs and any(graph.file == bundle.SELECT for graph in graphs):
-            card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
-        bundle.write_card(folder, card)
-        found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
-        bundle.write_card(folder, card.model_copy(update={"parity": found}))
-    return load_bundle(target)
+    example = _example(reference)
+    ragged = {*reference.encoder.ragged, *reference.task.ragged}
+    stems: dict[str, str] = getattr(module, "graphs", {})
+    if stems:
+        outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
+    elif getattr(module, "caches", False):
+        outputs, graphs = _write_cached(module, example, folder)
+    else:
+        outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
+        graphs = None
+    reference.encoder.save(folder)
+    card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
+    if graphs and any(graph.file == bundle.SELECT for graph in graphs):
+        card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
+    bundle.write_card(folder, card)
+    found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
+    card = card.model_copy(update={"parity": found})
+    bundle.write_card(folder, card)
+    return card
 
 
 def _write_graphs(
@@ -225,7 +231,7 @@ def write_graph(
         outputs = {name: tensor.numpy() for name, tensor in given.items()}
     wrapper = _flat(module, names, method)
     size = sum(p.numel() * p.element_size() for p in module.parameters())
-    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
+    with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             wrapper,
@@ -244,7 +250,7 @@ def write_graph(
         assert program is not None
         _free_names(program.model.graph, set(outputs))
         _forget_traces(program.model.graph)
-        program.save(str(path), external_data=size > _INLINE_BYTES)
+        program.save(str(path), external_data=size > INLINE_BYTES)
     return outputs
 
 
@@ -329,7 +335,7 @@ def _spec(name: str, array: Array, shape: Sequence[int | str]) -> bundle.TensorS
     return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
 
 
-class _quiet:
+class quiet:
     """Loggers held at ERROR: the exporter reports every operator it passes."""
 
     def __init__(self, *names: str) -> None:

@@ -13,6 +13,7 @@ from zoo.tasks.problems import VALUE
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
+    from zoo.inference import OnError
     from zoo.model import Model
     from zoo.spec import ProblemType
     from zoo.training.data import Rows
@@ -49,6 +50,41 @@ def read(
     dataset = data.read(train, tasks=trainable, task=given, columns=columns, on_error=config.on_error,
                         problem_type=problem)  # fmt: skip
     return data.hold_out(dataset, val, seed=config.seed, columns=columns, on_error=config.on_error)
+
+
+def labelled(
+    model: Model,
+    given: Any,
+    *,
+    columns: Mapping[str, str] | None,
+    on_error: OnError = "raise",
+    splits: Sequence[str] = ("test", "train"),
+) -> Rows:
+    """Labelled rows of the model's task to measure on.
+
+    splits: which of the data's own is used, the first that is there. Data without splits is one "train".
+    """
+    from zoo.training import data
+
+    name = model.task.name
+    problem = loading.problem_of(model.spec, name)
+    found = data.read(given, tasks=(name,), task=name, columns=columns, on_error=on_error, problem_type=problem)
+    return next(found.splits[split] for split in splits if split in found.splits)
+
+
+def labelled_parts(
+    model: Model, precision: str, calibration: Any, test: Any, columns: Mapping[str, str] | None
+) -> tuple[Rows, Rows]:
+    """The rows that a reduced precision is made with, and those that judge it, which are others."""
+    from zoo import precision as reducing
+
+    if calibration is None:
+        raise ConfigError(
+            f"precision={precision!r} is kept only if it is measured to be good enough, which takes labelled data, as "
+            'for evaluate(): give calibration=. Without any, export in "fp32".'
+        )
+    rows = labelled(model, calibration, columns=columns, splits=("val", "train"))
+    return reducing.parts(rows) if test is None else (rows, labelled(model, test, columns=columns))
 
 
 def learn(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
     from zoo.report import Report
     from zoo.runtime import BundleModel
+    from zoo.runtime.session import Device
     from zoo.spec import Pooling, ProblemType
     from zoo.training.search import Study
 
@@ -189,13 +190,10 @@ class Model(Predictor):
         BLEU); False counts the loss alone, which is quicker. generation: predict()'s options of that; greedy if None.
         """
         from zoo import training
-        from zoo.training import data
 
         self._needs_head("evaluate")
         name = self.task.name
-        problem = loading.problem_of(self.spec, name)
-        dataset = data.read(test, tasks=(name,), task=name, columns=columns, on_error=on_error, problem_type=problem)
-        rows = dataset.splits.get("test", dataset.splits["train"])
+        rows = learning.labelled(self, test, columns=columns, on_error=on_error)
         named = {key: value for key, value in (generation or {}).items() if key in ("src_lang", "tgt_lang")}
         spec = loading.spoken(self.spec, **{"src_lang": None, "tgt_lang": None, **named})
         report = training.evaluate(
@@ -264,24 +262,45 @@ class Model(Predictor):
         target: str | Path,
         *,
         precision: str = "fp32",
+        calibration: Any = None,
+        test: Any = None,
+        columns: Mapping[str, str] | None = None,
+        max_drop: float = 0.01,
+        runs_on: Device = "cpu",
         samples: Sequence[Any] | None = None,
         tolerance: float = 1e-4,
     ) -> BundleModel:
         """Export to ONNX with everything that serving needs, checked against this model, or raise ParityError.
 
+        precision: "fp32"; "int8", "fp16" or "bf16", which are kept if they are no slower than fp32 and lose no more
+            than `max_drop`, else QualityError; or "auto", the fastest of all that pass.
+        calibration: labelled data, as for evaluate(), that a reduced precision is made with.
+        test: the same, to judge on; when None, half of `calibration`, which is then used for nothing else.
+        columns: what the data calls the task's columns.
+        max_drop: of the task's metric; of perplexity, RMSE and others without an upper bound, a share of fp32's value.
+        runs_on: "cpu" or "cuda": where the bundle will run, and its quality and speed are measured.
         samples: raw inputs, as for predict(), to compare on; built-in ones when None.
         tolerance: allowed difference of any output, times the larger of 1 and the largest number in it.
-        Returns the bundle, opened on the CPU; its figures are in `bundle.card.parity`.
+        Returns the bundle, opened on the CPU; its figures are in `bundle.card.parity` and `bundle.card.quality`.
         """
         from zoo import exporting
+        from zoo import precision as reducing
 
         self._needs_head("export")
+        reducing.check(precision)
         from zoo.training import methods
 
         module = methods.merged(self.module)
         module = module if self.device.type == "cpu" else copy.deepcopy(module).to("cpu")
         reference = Model(Parts(self.spec, self.task.name, self.encoder, module, self.history), device="cpu")
-        return exporting.export(reference, module, target, precision=precision, samples=samples, tolerance=tolerance)
+        if precision == "fp32":
+            if calibration is not None or test is not None:
+                raise ConfigError('fp32 needs no data. Leave calibration= and test= out, or give precision="int8".')
+            return exporting.export(reference, module, target, samples=samples, tolerance=tolerance)
+        reducing.supported(reference, module, max_drop, runs_on)
+        rows = learning.labelled_parts(self, precision, calibration, test, columns)
+        wanted = reducing.Wanted(precision, *rows, max_drop, runs_on)
+        return reducing.export(reference, module, target, wanted, samples=samples, tolerance=tolerance)
 
     def _copy(self) -> Model:
         """Another model with the same weights."""

@@ -10,14 +10,45 @@ import typer
 import zoo
 from zoo import bundle
 from zoo.cli.loading import PRETRAINED, Adapter, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
-from zoo.cli.shared import AsJson, emit, readable
+from zoo.cli.shared import AsJson, emit, pairs, readable
+
+_LESS = "Less than fp32"
 
 
 @readable
 def export(
     model: Name,
     target: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write.", show_default=False)],
-    precision: Annotated[str, typer.Option(help="Of the graph's weights: fp32.")] = "fp32",
+    precision: Annotated[
+        str,
+        typer.Option(help="fp32, int8, fp16, bf16, or auto: the fastest good enough one.", rich_help_panel=_LESS),
+    ] = "fp32",
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Labelled data, as for evaluate, to reduce it with.", rich_help_panel=_LESS),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="The same, to judge it on; half of --calibration if not given.",
+            rich_help_panel=_LESS,
+        ),
+    ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN=NAME",
+            help="What the data calls a column, as in text=review; may be repeated.",
+            rich_help_panel=_LESS,
+        ),
+    ] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="Of the task's metric: how much may be lost.", rich_help_panel=_LESS)
+    ] = 0.01,
+    runs_on: Annotated[
+        str, typer.Option(metavar="cpu|cuda", help="Where it will run, and is measured.", rich_help_panel=_LESS)
+    ] = "cpu",
     samples: Annotated[
         list[str] | None,
         typer.Option(metavar="INPUT", help="A raw input to compare on, as for predict; may be repeated."),
@@ -33,21 +64,39 @@ def export(
     adapter: Adapter = None,
     as_json: AsJson = False,
 ) -> None:
-    """Export a model to ONNX with all that serving needs, checked against torch before it is kept."""
+    """Export a model to ONNX with all that serving needs, checked against torch before it is kept.
+
+    Less than fp32 is measured on labelled data, and refused where it is worse than allowed or slower.
+    """
     bundle.check_target(target)
+    renamed = pairs(columns, "--columns")
     loaded = load_model(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu",
         adapter=adapter,
     )  # fmt: skip
-    made = loaded.export(target, precision=precision, samples=samples or None, tolerance=tolerance)
-    found = made.card.parity
+    made = loaded.export(
+        target,
+        precision=precision,
+        calibration=calibration,
+        test=test,
+        columns=renamed,
+        max_drop=max_drop,
+        runs_on=runs_on,  # type: ignore[arg-type]  # export() checks it
+        samples=samples or None,
+        tolerance=tolerance,
+    )
+    found, quality = made.card.parity, made.card.quality
     assert found is not None
     if as_json:
-        emit({"bundle": str(target), "task": made.card.task, "parity": found, "bytes": _size(target)})
+        emit({
+            "bundle": str(target), "task": made.card.task, "parity": found, "quality": quality, "bytes": _size(target),
+        })  # fmt: skip
         return
     from zoo.parity import explain
+    from zoo.precision import explain as explain_quality
 
-    typer.echo(f"{explain(found)}\nWrote {target} ({_size(target) / 1e6:.1f} MB).")
+    told = "" if quality is None else f"{explain_quality(quality)}\n"
+    typer.echo(f"{explain(found)}\n{told}Wrote {target} ({_size(target) / 1e6:.1f} MB).")
 
 
 @readable

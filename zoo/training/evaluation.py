@@ -102,7 +102,7 @@ def evaluate(
 
 
 def score(
-    forward: MeasuredForward,
+    forward: Forward,
     task: Task,
     encoder: Encoder,
     rows: Rows,

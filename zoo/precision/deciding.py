@@ -1,0 +1,161 @@
+"""Which of the candidates is kept: the fastest that loses no more than allowed on rows that nothing was chosen by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from zoo.bundle import GRAPH, Attempt, Quality
+from zoo.errors import BundleError
+from zoo.precision import judging
+from zoo.precision.search import Candidate, Workbench, weight_of
+from zoo.precision.source import Source
+from zoo.precision.ways import Precision, Way, ways_of
+from zoo.runtime import BundleModel
+from zoo.runtime.session import Device
+from zoo.training.data import Rows
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+_CALIBRATED = 128  # rows
+_PASSED = "passed, and another was faster"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """calibration: rows to find ranges on and to search by. test: rows to judge on, which nothing was chosen by.
+
+    max_drop: of the task's metric; a share of fp32's value where the metric has no upper bound.
+    device: where the bundle will run, and is measured.
+    """
+
+    precision: str
+    calibration: Rows
+    test: Rows
+    max_drop: float = 0.01
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """quality: the figures. model: what reads the reduced graph; None for the fp32 one, or where nothing passed.
+
+    unsupported: the reason, where no way could be run at all.
+    """
+
+    quality: Quality
+    precision: Precision = "fp32"
+    model: Callable[[], ModelProto] | None = None
+    unsupported: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """How a way ended on the rows of the search; no candidate where it can't be run."""
+
+    way: Way
+    verdict: str
+    candidate: Candidate | None = None
+    speed: float = 0.0
+
+
+def decide(reference: BundleModel, source: Source, wanted: Wanted, work: Path) -> Kept:
+    """Make what a precision means, and judge it.
+
+    reference: the fp32 bundle, opened where the reduced one will run. work: an empty folder for files.
+    """
+    bench = Workbench(reference, source, wanted.calibration, work)
+    ways = ways_of(wanted.precision, source, lambda: bench.feeds(_CALIBRATED))
+    timed = judging.timed(reference, wanted.test)
+    tried = [_try(bench, way, wanted, timed) for way in ways]
+    base = _base(bench, wanted)
+    if wanted.precision != "auto" and all(item.candidate is None for item in tried):
+        return Kept(base, unsupported=_unsupported(wanted, tried))
+    return _judge(bench, wanted, base, tried)
+
+
+def _try(bench: Workbench, way: Way, wanted: Wanted, timed: Sequence[judging.Arrays]) -> _Tried:
+    try:
+        candidate = bench.search(way, wanted.max_drop)
+        speed = judging.speed_of(bench.reference, bench.open(candidate.path), timed)
+    except BundleError as error:
+        return _Tried(way, f"can't be run: {str(error.__cause__ or error).splitlines()[0]}")
+    if not candidate.passed:
+        return _Tried(way, f"worse: {candidate.score.value:.4f} after {bench.before.value:.4f}", candidate, speed)
+    return _Tried(way, _PASSED if speed >= 1.0 else "slower than fp32", candidate, speed)
+
+
+def _judge(bench: Workbench, wanted: Wanted, base: Quality, tried: list[_Tried]) -> Kept:
+    """The fastest of those that passed and pass here, too: on rows that nothing was chosen by."""
+    before = judging.measure(bench.bundle, wanted.test, bench.reference.run)
+    for place in sorted(range(len(tried)), key=lambda place: -tried[place].speed):
+        item, candidate = tried[place], tried[place].candidate
+        if candidate is None or item.verdict != _PASSED:
+            continue
+        after = judging.measure(bench.bundle, wanted.test, bench.open(candidate.path).run)
+        if before.drop_to(after) > wanted.max_drop:
+            worse = f"worse on the rows that judge: {after.value:.4f} after {before.value:.4f}"
+            tried[place] = replace(item, verdict=worse)
+            continue
+        tried[place] = replace(item, verdict="kept")
+        found = _figures(item.way.name, before, after, item.speed, candidate.bytes)
+        found["left_out"] = candidate.left_out
+        return Kept(_with(base, bench, tried, found), item.way.precision, _reader(candidate.path))
+    same = _figures("fp32", before, before, 1.0, base.bytes_before) if wanted.precision == "auto" else {}
+    return Kept(_with(base, bench, tried, same))
+
+
+def _figures(way: str, before: judging.Score, after: judging.Score, speed: float, size: int) -> dict[str, Any]:
+    drop = before.drop_to(after)
+    return {
+        "passed": True, "way": way, "before": before.value, "after": after.value, "drop": drop, "speed": speed,
+        "bytes_after": size,
+    }  # fmt: skip
+
+
+def _base(bench: Workbench, wanted: Wanted) -> Quality:
+    return Quality(
+        passed=False,
+        way=None,
+        metric=bench.before.metric,
+        relative=bench.before.relative,
+        max_drop=wanted.max_drop,
+        rows=len(wanted.test),
+        calibration_rows=len(wanted.calibration),
+        device=wanted.device,
+        bytes_before=weight_of(bench.bundle.folder / GRAPH),
+    )
+
+
+def _with(base: Quality, bench: Workbench, tried: Sequence[_Tried], found: dict[str, Any]) -> Quality:
+    return base.model_copy(update={**found, "tried": tuple(_attempt(bench, item) for item in tried)})
+
+
+def _attempt(bench: Workbench, item: _Tried) -> Attempt:
+    found = item.candidate
+    if found is None:
+        return Attempt(way=item.way.name, verdict=item.verdict)
+    return Attempt(
+        way=item.way.name, verdict=item.verdict, before=bench.before.value, after=found.score.value, speed=item.speed,
+        bytes=found.bytes, left_out=len(found.left_out),
+    )  # fmt: skip
+
+
+def _unsupported(wanted: Wanted, tried: Sequence[_Tried]) -> str:
+    reasons = "; ".join(f"{item.way.name} {item.verdict}" for item in tried)
+    return (
+        f"precision={wanted.precision!r} is nothing for ONNX Runtime's {wanted.device} provider and this graph: "
+        f"{reasons or 'it has no operator to convert'}."
+    )
+
+
+def _reader(path: Path) -> Callable[[], ModelProto]:
+    def read() -> ModelProto:
+        import onnx
+
+        return onnx.load(str(path))
+
+    return read

@@ -1,0 +1,65 @@
+"""Sixteen bits: fp16 by ONNX Runtime's converter, and bf16 out of the same graph. Inputs and outputs stay fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from zoo.exporting import quiet
+from zoo.precision.source import Conversion, tools
+
+if TYPE_CHECKING:
+    from onnx import AttributeProto, ModelProto, TensorProto
+
+
+def fp16() -> Conversion:
+    """Weights and activations in float16; what overflows there is clipped, as the converter does."""
+    return _convert
+
+
+def bf16() -> Conversion:
+    """The same graph in bfloat16, which has float32's range: weights are rounded from float32, not from float16."""
+
+    def convert(model: ModelProto, left_out: frozenset[str]) -> ModelProto:
+        import onnx
+
+        exact = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        converted = _convert(model, left_out)
+        for tensor in converted.graph.initializer:
+            _rounded(tensor, exact.get(tensor.name))
+        for node in converted.graph.node:
+            for attribute in node.attribute:
+                _retyped(attribute, is_cast=node.op_type == "Cast")
+        del converted.graph.value_info[:]
+        return converted
+
+    return convert
+
+
+def _convert(model: ModelProto, left_out: frozenset[str]) -> ModelProto:
+    with tools():
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    convert: Callable[..., Any] = convert_float_to_float16
+    with quiet("root"):
+        # Types are in the graph already: inference would need the weights in one message.
+        return convert(model, keep_io_types=True, disable_shape_infer=True, node_block_list=sorted(left_out))  # type: ignore[no-any-return]
+
+
+def _rounded(tensor: TensorProto, exact: Any) -> None:
+    import ml_dtypes
+    import onnx
+
+    if tensor.data_type != onnx.TensorProto.FLOAT16:
+        return
+    numbers = exact if exact is not None else onnx.numpy_helper.to_array(tensor)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(numbers.astype(ml_dtypes.bfloat16), tensor.name))
+
+
+def _retyped(attribute: AttributeProto, *, is_cast: bool) -> None:
+    import onnx
+
+    if is_cast and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT16:
+        attribute.i = onnx.TensorProto.BFLOAT16
+    if attribute.HasField("t"):
+        _rounded(attribute.t, None)
