@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import bundles, checking, finding, learning, predicting, searching, serving
+from zoo.cli import benching, bundles, checking, finding, learning, predicting, searching, serving
 
 app = typer.Typer(
     name="zoo",
@@ -27,6 +27,7 @@ for command in (
     learning.lint,
     bundles.export,
     bundles.verify,
+    benching.bench,
     serving.serve,
     searching.index,
     searching.search,
