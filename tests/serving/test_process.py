@@ -162,6 +162,25 @@ def test_a_body_that_is_too_large_is_refused_in_a_way_that_its_client_can_read(s
     assert server.ask("/v2/health/live") == {"live": True}
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs Linux's TCP_USER_TIMEOUT")
+def test_a_client_that_does_not_read_loses_its_connection(server: Server) -> None:
+    with server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        mine = connection.getsockname()[1]
+
+        def held() -> bool:
+            found = psutil.Process(server.process.pid).net_connections("tcp")
+            return any(item.raddr and item.raddr.port == mine and item.status == "ESTABLISHED" for item in found)
+
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n" * 1000)
+        assert held()
+        end = time.monotonic() + 20
+        while held():
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert server.ask("/v2/health/live") == {"live": True}
+
+
 def test_a_kept_connection_answers_again_and_again(server: Server) -> None:
     import http.client
 

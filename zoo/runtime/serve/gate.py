@@ -47,7 +47,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._settings.limits.timeout)
+        answer = _Answer(send, self._settings.limits.body_timeout)
         scope["state"] = {**scope.get("state", {}), "id": answer.id, "model": "", "route": ""}
         began = time.monotonic()
         self.running += 1

@@ -80,6 +80,10 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             f"Port {settings.port} of {settings.host} can't be listened on: {error.strerror}. Give another --port."
         ) from error
     with listener:
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Else what a client does not read keeps its connection open, and the server's place with it, for ever.
+            milliseconds = int(settings.limits.body_timeout * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         yield listener
 
 

@@ -28,7 +28,9 @@ class Limits(Frozen):
     max_held_mb: float = Field(default=512, gt=0, description="Bodies held in memory at once, together: else 503.")
     timeout: float = Field(default=60, gt=0, description="Seconds from a request's body to its answer: else 503.")
     header_timeout: float = Field(default=10, gt=0, description="Seconds for a request's headers: else cut off.")
-    body_timeout: float = Field(default=30, gt=0, description="Seconds for a request's body: else 408.")
+    body_timeout: float = Field(
+        default=30, gt=0, description="Seconds to send a body, else 408; and to read an answer."
+    )
     drain_timeout: float = Field(default=30, gt=0, description="Seconds to finish what is running, after SIGTERM.")
     batch_rows: int = Field(default=32, ge=1, description="Inputs of several requests that are answered together.")
     batch_delay_ms: float = Field(default=2, ge=0, description="How long the first of them waits for others.")
