@@ -167,7 +167,7 @@ def test_int8_that_is_too_bad_is_refused_and_leaves_nothing(
         assert attempt.before == 1.0
         assert attempt.after is not None
         assert attempt.after < 0.9
-        assert f"{attempt.way}: worse: {attempt.after:.4f} after 1.0000" in str(caught.value)
+        assert f"{attempt.way}: worse than allowed; accuracy 1.0000 -> {attempt.after:.4f}" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,7 @@ from zoo.bundle import Attempt, Quality
 
 def explain(quality: Quality) -> str:
     """A few lines: what was kept and what it costs and gains, or why nothing was; then every way that was tried."""
-    return "\n".join([_first(quality), *map(_line, quality.tried), *_last(quality)])
+    return "\n".join([_first(quality), *(_line(quality.metric, attempt) for attempt in quality.tried), *_last(quality)])
 
 
 def _first(quality: Quality) -> str:
@@ -25,10 +25,13 @@ def _first(quality: Quality) -> str:
     )
 
 
-def _line(attempt: Attempt) -> str:
+def _line(metric: str, attempt: Attempt) -> str:
     text = f"  {attempt.way}: {attempt.verdict}"
     if attempt.speed is not None and attempt.bytes is not None:
-        text += f"; {attempt.speed:.2f} times as fast, {attempt.bytes / 1e6:.1f} MB, {_left_out(attempt.left_out)}"
+        text += (
+            f"; {metric} {attempt.before:.4f} -> {attempt.after:.4f} where it was searched, {attempt.speed:.2f} times "
+            f"as fast, {attempt.bytes / 1e6:.1f} MB, {_left_out(attempt.left_out)}"
+        )
     return text
 
 
