@@ -86,7 +86,7 @@ def _read_shards(index: Path) -> State:
         raise WeightsUnavailable(f"{index} is not the index of a sharded checkpoint: {error!r}.") from error
     for name in names:
         # The index comes with the weights: it may only name files beside itself.
-        if Path(name).name != name:
+        if not isinstance(name, str) or not name.endswith((".safetensors", ".bin")) or Path(name).name != name:
             raise UnsafeWeights(f"{index} names a shard outside its own folder: {name!r}. It was not read.")
         state.update(read_state(index.parent / name))
     return state

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +17,10 @@ from zoo.backends.module import OPTIONAL, ZooModule
 from zoo.backends.transformers.config import classes, make_config, quiet
 from zoo.backends.transformers.parts import head_of
 from zoo.backends.weights import check_fit
-from zoo.errors import SpecError
+from zoo.errors import SpecError, ZooError
 from zoo.spec import ModelSpec
 
+_SLACK = 10_000_000  # numbers that a new head, or a table of positions, may have beside the weights
 # Where the module of a task is; of a kind of input or a modality for tasks that are not named. Imported when it is
 # built.
 _MODULES = {
@@ -40,14 +42,37 @@ _MODULES = {
 def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping[str, Tensor] | None) -> ZooModule:
     config = make_config(spec, task=task, labels=labels)
     model = _class_of(spec, config, task)
-    with quiet():
-        if state is None:
-            net, fresh = model._from_config(config, dtype=torch.float32), True
-        else:
-            net, fresh = _load(model, config, state, spec)
+    if state is not None:
+        _check_size(model, config, state, spec)
+    try:
+        with quiet():
+            if state is None:
+                net, fresh = model._from_config(config, dtype=torch.float32), True
+            else:
+                net, fresh = _load(model, config, state, spec)
+    # Sizes that do not fit each other show wherever a layer is made of them.
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, ZooError):
+            raise
+        raise SpecError(f"transformers can't build {spec.name} ({spec.architecture}): {error!r}") from error
     module: ZooModule = _module_class(spec, task)(net, spec=spec, task=task)
     module.fresh_head = fresh and bool(module.head)
     return module
+
+
+def _check_size(model: Any, config: Any, state: Mapping[str, Tensor], spec: ModelSpec) -> None:
+    """Raises SpecError for a configuration of a far larger network than the weights are of, before it is built."""
+    said = {key: value for key, value in config.to_dict().items() if type(value) is int}
+    if any("layers" in key and value > len(state) for key, value in said.items()):
+        raise SpecError(f"{spec.name}: its configuration has more layers than its weights have tensors.")
+    given = sum(tensor.numel() for tensor in state.values())
+    if math.prod(sorted(said.values())[-2:]) <= 4 * given + _SLACK:
+        return
+    # Two of its numbers could be a layer's sides, or be something else: upstream counts.
+    with quiet(), torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in model(config).parameters())
+    if wanted > 4 * given + _SLACK:
+        raise SpecError(f"{spec.name}: its configuration is of {wanted:,} numbers, and its weights are {given:,}.")
 
 
 def _module_class(spec: ModelSpec, task: str) -> Any:

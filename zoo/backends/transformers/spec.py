@@ -25,7 +25,7 @@ from zoo.backends.transformers.towers_spec import clap_input, text_input
 from zoo.backends.transformers.towers_spec import embedding as towers_embedding
 from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vits
 from zoo.backends.weights import NAMES, find_state
-from zoo.errors import SpecError, UnknownModel, WeightsUnavailable
+from zoo.errors import SpecError, UnknownModel, WeightsUnavailable, ZooError
 from zoo.modalities.text import read_tokenizer
 from zoo.modalities.tokenizing import open_tokenizer
 from zoo.plain import load_json
@@ -121,6 +121,16 @@ def resolve(repo: str, *, revision: str | None) -> ModelSpec:
 
 def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     """A spec from the files of a checkpoint. Raises SpecError for what the zoo can't run."""
+    try:
+        return _spec_of(read, name=name, where=where)
+    # Files that transformers did not write may have anything in the place of a number or a list.
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        if isinstance(error, ZooError):
+            raise
+        raise SpecError(f"{where}: its config.json, or a file beside it, is damaged: {error!r}.") from error
+
+
+def _spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     config = read("config.json")
     kind = config.get("model_type")
     if kind not in known_types():
