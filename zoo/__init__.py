@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from zoo.bundle import verify
     from zoo.catalog import info, list_models
     from zoo.index import Index
-    from zoo.model import Model, load
+    from zoo.model import Model, export, load
     from zoo.report import Report
     from zoo.spec import ModelSpec
     from zoo.training.config import TrainConfig
@@ -25,6 +25,7 @@ _DOOR = {
     "ModelSpec": "zoo.spec",
     "Report": "zoo.report",
     "TrainConfig": "zoo.training.config",
+    "export": "zoo.model",
     "info": "zoo.catalog",
     "lint": "zoo.training.lint",
     "list_models": "zoo.catalog",
@@ -34,8 +35,8 @@ _DOOR = {
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
-    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "info", "lint", "list_models", "load",
-    "runtime", "verify",
+    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "export", "info", "lint", "list_models",
+    "load", "runtime", "verify",
 ]  # fmt: skip
 
 

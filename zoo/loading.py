@@ -218,7 +218,7 @@ def _folder(path: Path) -> _Found:
         what = "a file; pass it as weights= beside a model's name" if path.is_file() else "not there"
         raise UnknownModel(
             f"{str(path)!r} is {what}. load() takes a catalogue name (zoo.list_models()), a folder that save() wrote, "
-            f"a transformers checkpoint folder, or a name after one of: {', '.join(PREFIXES)}."
+            f"a checkpoint folder of transformers or timm, or a name after one of: {', '.join(PREFIXES)}."
         )
     if not bundle.is_folder(path):
         spec, state = backends.from_folder(path)

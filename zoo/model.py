@@ -354,7 +354,7 @@ def load(
     """A model, ready to predict or to be fine-tuned, on the best device there is.
 
     name: of the catalogue (`zoo.list_models()`); "timm:...", "torchvision:...", "torchaudio:..." or "hf:org/name"; a
-        folder that `save()` wrote, or a transformers checkpoint folder; or a `ModelSpec`.
+        folder that `save()` wrote, or a checkpoint folder of transformers or timm; or a `ModelSpec`.
     task: one of the spec's tasks, its first when None.
     labels: of a new head, in the order of the logits.
     weights: "pretrained"; a file (safetensors, or a pickle read with weights_only); or None for random ones, which
@@ -386,6 +386,48 @@ def load(
         decoder=decoder,
     )
     return Model(parts, device=device)
+
+
+def export(
+    model: Source | Model,
+    target: str | Path,
+    *,
+    task: str | None = None,
+    labels: Sequence[str] | None = None,
+    tokenizer: str | Path | tokenizers.Tokenizer | None = None,
+    precision: str = "fp32",
+    calibration: Any = None,
+    test: Any = None,
+    columns: Mapping[str, str] | None = None,
+    max_drop: float = 0.01,
+    runs_on: Device = "cpu",
+    samples: Sequence[Any] | None = None,
+    tolerance: float = 1e-4,
+) -> BundleModel:
+    """A bundle of a model, or of anything that `load` takes: a checkpoint folder of transformers or timm, too.
+
+    task, labels, tokenizer: as of `load`; ConfigError beside a loaded model, which has its own.
+    All others: as of `Model.export`.
+    Raises what `load` and `Model.export` raise.
+    """
+    if isinstance(model, Model):
+        if task is not None or labels is not None or tokenizer is not None:
+            raise ConfigError("A loaded model has its own task, labels and tokenizer; give its name or folder instead.")
+        loaded = model
+    else:
+        bundle.check_target(Path(target))
+        loaded = load(model, task=task, labels=labels, tokenizer=tokenizer, device="cpu")
+    return loaded.export(
+        target,
+        precision=precision,
+        calibration=calibration,
+        test=test,
+        columns=columns,
+        max_drop=max_drop,
+        runs_on=runs_on,
+        samples=samples,
+        tolerance=tolerance,
+    )
 
 
 def _device(name: str | None) -> torch.device:

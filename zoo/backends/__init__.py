@@ -70,10 +70,15 @@ def resolve(name: str, *, revision: str | None = None) -> ModelSpec:
 
 
 def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
-    """A transformers checkpoint folder: its spec, and the file that holds its weights.
+    """A checkpoint folder of transformers, or of timm's `save_for_hf`: its spec, and the file that holds its weights.
 
     Raises SpecError for a folder that is none, WeightsUnavailable when it has no weights.
     """
+    folder = Path(path).expanduser().resolve()
+    said = _transformers_spec().read_config(folder)
+    if isinstance(said.get("architecture"), str) and "model_type" not in said:
+        spec: ModelSpec = _backend("timm").of_folder(said, where=str(folder))
+        return spec, _weights().find_state(folder)
     found: tuple[ModelSpec, Path] = _transformers_spec().from_folder(path)
     return found
 

@@ -16,9 +16,11 @@ from zoo.backends.module import Normalize, ZooModule
 from zoo.backends.weights import load_into
 from zoo.catalog import labels as label_set
 from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
-from zoo.spec import ImageInput, ModelSpec, TaskName, Weights
+from zoo.spec import ImageInput, ModelSpec, TaskName, Weights, parse_model
 
 _FILE = "model.safetensors"
+# What else create_model() takes: a file of somebody else may not say which other files are read.
+_NOT_OF_THE_NETWORK = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 TASKS: tuple[TaskName, ...] = ("image-classification", "feature-extraction")
 
 
@@ -76,6 +78,8 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
 def _create(spec: ModelSpec, classes: int) -> nn.Module:
     if not timm.is_model(spec.architecture):
         raise UnknownModel(unknown(spec.architecture))
+    if wrong := sorted(_NOT_OF_THE_NETWORK & set(spec.config)):
+        raise SpecError(f"{spec.name}: {', '.join(wrong)} says where weights come from, and is no option of a network.")
     options = {**_channels(spec), **spec.config}
     try:
         net: nn.Module = timm.create_model(spec.architecture, pretrained=False, num_classes=classes, **options)
@@ -135,6 +139,49 @@ def resolve(name: str) -> ModelSpec:
         source=f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url or None,
     )
     return spec.evolve(labels=label_set(spec) or None)
+
+
+def of_folder(said: Mapping[str, Any], *, where: str) -> ModelSpec:
+    """The spec of a checkpoint folder of timm's, by its config.json. Raises SpecError, UnknownModel."""
+    config = said.get("pretrained_cfg", said)
+    options = said.get("model_args") or {}
+    architecture = said["architecture"]
+    if not timm.is_model(architecture):
+        raise UnknownModel(unknown(architecture))
+    try:
+        classes = int(said.get("num_classes", config.get("num_classes", 0)))
+        if classes < 0:
+            raise ValueError(f"num_classes is {classes}")
+        own, height, width = config["input_size"]
+        channels = options.get("in_chans") or own
+        mean, std = ([*config[name]] * (3 if channels == 1 else 1) for name in ("mean", "std"))
+        names = said.get("label_names", config.get("label_names", said.get("labels")))
+        image = {
+            "size": (height, width), "mean": mean[:3], "std": std[:3], "channels": channels,
+            "crop_pct": min(config.get("crop_pct", 0.875), 1.0),
+            "interpolation": str(config.get("interpolation", "bicubic")).replace("random", "bilinear"),
+            "crop_mode": "squash" if config.get("crop_mode") == "squash" else "center",
+        }  # fmt: skip
+        labels = _names(names, classes) if classes else None
+        network = {key: value for key, value in options.items() if key not in ("num_classes", "in_chans")}
+    except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        raise SpecError(f"{where}: its config.json is not one that timm writes: {error!r}.") from error
+    return parse_model(
+        ModelSpec,
+        {
+            "name": architecture.lower(), "title": f"timm's {architecture}", "modality": "vision", "backend": "timm",
+            "tasks": TASKS if classes else TASKS[::-1], "architecture": architecture, "config": network,
+            "input": {"kind": "image", **image}, "labels": labels, "license": config.get("license"),
+        },
+        where=where,
+    )  # fmt: skip
+
+
+def _names(given: Any, classes: int) -> tuple[str, ...]:
+    """Labels in the order of the logits: a list, or a mapping by index with gaps; LABEL_0 and so on, as upstream."""
+    pairs = enumerate(given) if isinstance(given, list) else (given or {}).items()
+    by_index = {int(index): label for index, label in pairs}
+    return tuple(str(by_index.get(index, f"LABEL_{index}")) for index in range(classes))
 
 
 def _labels(config: Any, classes: int) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ import zoo
 from zoo import bundle
 from zoo.cli.loading import PRETRAINED, Adapter, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
 from zoo.cli.shared import AsJson, emit, pairs, readable
+from zoo.errors import ConfigError
 
 _LESS = "Less than fp32"
 
@@ -18,7 +19,12 @@ _LESS = "Less than fp32"
 @readable
 def export(
     model: Name,
-    target: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder to write.", show_default=False)],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="BUNDLE", help="Folder to write; or say it with -o.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="BUNDLE", help="Folder to write.", show_default=False)
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(help="fp32, int8, fp16, bf16, or auto: the fastest good enough one.", rich_help_panel=_LESS),
@@ -68,6 +74,10 @@ def export(
 
     Less than fp32 is measured on labelled data, and refused where it is worse than allowed or slower.
     """
+    if (target is None) == (output is None):
+        raise ConfigError("Give one folder to write: zoo export MODEL BUNDLE, or zoo export MODEL -o BUNDLE.")
+    target = target or output
+    assert target is not None
     bundle.check_target(target)
     renamed = pairs(columns, "--columns")
     loaded = load_model(

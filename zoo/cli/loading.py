@@ -21,7 +21,8 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A name of `zoo list`; one after timm:, torchvision:, torchaudio: or hf:; or a saved model's folder.",
+        help="A name of `zoo list`; one after timm:, torchvision:, torchaudio: or hf:; or the folder of a saved model, "
+        "or of a checkpoint of transformers or timm.",
         show_default=False,
     ),
 ]

@@ -96,7 +96,7 @@ def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
     folder = Path(path).expanduser().resolve()
     if not (folder / "config.json").is_file():
         raise SpecError(
-            f"{folder} is neither a saved model (zoo.yaml) nor a transformers checkpoint (config.json): "
+            f"{folder} is neither a saved model (zoo.yaml) nor a checkpoint of transformers or timm (config.json): "
             f"it has {', '.join(sorted(item.name for item in folder.iterdir())[:5]) or 'no files'}."
         )
     spec = spec_of(lambda name: _read(folder / name), name=folder.name, where=str(folder))
@@ -226,6 +226,11 @@ def _converted(folder: Path, spec: ModelSpec) -> tokenizers.Tokenizer:
     if found is None:
         raise SpecError(f"{folder} has no tokenizer.json, and its tokenizer can't be converted. Pass tokenizer=.")
     return found
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a folder; empty where there is none. Raises SpecError for one that can't be read."""
+    return _read(folder / "config.json")
 
 
 def _read(path: Path) -> dict[str, Any]:
