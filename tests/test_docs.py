@@ -99,3 +99,14 @@ def test_the_page_of_quality_is_made_of_the_measured_figures() -> None:
     found = module["results"]()
     assert set(found) <= set(module["TITLES"])
     assert module["PAGE"].read_text(encoding="utf-8") == module["page"](found), "run: python benchmarks/quality/page.py"
+
+
+def test_the_page_of_methods_is_made_of_the_measured_figures() -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks" / "finetune_methods.py"))
+    result = json.loads(module["RESULT"].read_text(encoding="utf-8"))
+    assert {name: list(methods) for name, methods in result["models"].items()} == {
+        name: list(methods) for name, methods in module["WORK"].items()
+    }
+    assert module["PAGE"].read_text(encoding="utf-8") == module["page"](result), (
+        "run: python benchmarks/finetune_methods.py"
+    )

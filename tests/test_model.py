@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,6 +175,28 @@ def test_finetuning_defaults_of_the_spec_give_way_to_options() -> None:
     assert choose(None, {"epochs": 7, "learning_rate": 1e-5}, {"learning_rate": 2e-5}).learning_rate == 2e-5
     with pytest.raises(ConfigError, match="not both"):
         choose(TrainConfig(), {}, {"epochs": 1})
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({}, (1e-5, 1e-3)),
+        ({"optimizer": "muon"}, (1e-5, 1e-3)),
+        ({"optimizer": "lion"}, (None, None)),
+        ({"method": "lora"}, (None, None)),
+        ({"method": "head"}, (None, None)),
+        ({"method": "lora", "learning_rate": 2e-4}, (2e-4, None)),
+        ({"learning_rate": 2e-5}, (2e-5, 1e-3)),
+        ({"head_lr_scale": 10.0}, (1e-5, None)),
+    ],
+)
+def test_a_models_own_rates_are_adamws_for_all_of_it(options: Any, rates: Any) -> None:
+    from zoo.learning import choose
+
+    own = {"epochs": 7, "learning_rate": 1e-5, "head_learning_rate": 1e-3}
+    config = choose(None, own, options)
+    assert (config.learning_rate, config.head_learning_rate) == rates
+    assert config.epochs == 7
 
 
 def test_data_that_cannot_train_is_refused_before_training(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from zoo.modalities import make_encoder
 from zoo.tasks.problems import VALUE
 from zoo.training.config import TrainConfig
 
+# Optimisers whose steps are of one size, so that one rate serves them all.
+ALIKE = ("adamw", "adam", "adamw_8bit", "muon")
+
 if TYPE_CHECKING:
     from zoo.inference import OnError
     from zoo.model import Model
@@ -22,10 +25,25 @@ if TYPE_CHECKING:
 def choose(config: TrainConfig | None, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> TrainConfig:
     """The configuration of a call: whole, or options over a model's own defaults."""
     if config is None:
-        return TrainConfig.parse({**defaults, **options})
+        return TrainConfig.parse({**defaults_beside(defaults, options), **options})
     if options:
         raise ConfigError(f"Give config= or single options, not both: {', '.join(options)} came beside config=.")
     return config
+
+
+def defaults_beside(defaults: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's own defaults, less its rates where they would be wrong: they are AdamW's, for all of the network.
+
+    options: what is chosen by name; the values matter for `method` and `optimizer` alone.
+    """
+    kept = {name: value for name, value in defaults.items() if name not in options}
+    whole = options.get("method", defaults.get("method", "full")) == "full"
+    optimizer = options.get("optimizer", defaults.get("optimizer", "adamw"))
+    if not whole or optimizer not in ALIKE:
+        kept.pop("learning_rate", None)
+    if not whole or optimizer not in ALIKE or "head_lr_scale" in options:
+        kept.pop("head_learning_rate", None)
+    return kept
 
 
 def read(

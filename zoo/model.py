@@ -158,7 +158,7 @@ class Model(Predictor):
         """
         from zoo.training import search as searching
 
-        fixed = {**{k: v for k, v in self.spec.finetune.items() if k not in space}, **options}
+        fixed = {**learning.defaults_beside(self.spec.finetune, {**space, **options}), **options}
         parsed = searching.parse_space(space, options)
         config = TrainConfig.parse(fixed)
         rows, val_rows = learning.read(self, train, val, config, task=task, columns=columns, problem_type=problem_type)

@@ -15,9 +15,10 @@ class OptimizerFields(Frozen):
 
     learning_rate: Rate | None = Field(
         default=None,
-        description="The peak. None: 5e-5 for text and sound, 1e-4 for images; 1e-3 for a head alone and adalora, "
-        "5e-4 for lora and adapters, 5e-3 for ia3 and prefixes, 3e-2 for prompts; with sgd 1e-3 (images 1e-2), and ten "
-        "times the method's; with adagrad ten times these, with lion 0.3 times.",
+        description="The peak. None: the model's own where AdamW or its like trains all of it, or 5e-5 for text and "
+        "sound, 1e-4 for images; 1e-3 for a head alone and adalora, 5e-4 for lora and adapters, 5e-3 for ia3 "
+        "and prefixes, 3e-2 for prompts; with sgd 1e-3 (images 1e-2), and ten times the method's; with adagrad ten "
+        "times these, with lion 0.3 times.",
     )
     head_learning_rate: Rate | None = Field(
         default=None,
