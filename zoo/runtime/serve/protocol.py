@@ -17,13 +17,14 @@ from starlette.responses import Response
 
 import zoo
 from zoo.bundle import TensorSpec
+from zoo.errors import BundleError
 from zoo.results import RowError
 from zoo.runtime.serve import tensors
 from zoo.runtime.serve.answers import awaited, parsed
 from zoo.runtime.serve.bodies import Budget, body_of
 from zoo.runtime.serve.contract import check_tensors
 from zoo.runtime.serve.inputs import Reader, json_of, option_names
-from zoo.runtime.serve.refusals import Refusal, refusal_of, reply
+from zoo.runtime.serve.refusals import Refusal, reply
 from zoo.runtime.serve.settings import Limits
 from zoo.runtime.serve.shelf import Loaded, Shelf
 from zoo.runtime.serve.tensors import Tensor
@@ -111,9 +112,7 @@ async def _outputs(request: Request, loaded: Loaded, asked: Asked, limits: Limit
         raise Refusal(400, f"Options go with the input {loaded.reader.kind}; tensors have none.")
     try:
         found = await awaited(request, loaded.run(given), seconds=limits.timeout)
-    except Exception as error:
-        if refusal_of(error) is not None or not type(error).__module__.startswith("onnxruntime"):
-            raise
+    except BundleError as error:
         # An id beyond the vocabulary, say: the graph's own check, whose message names its inside.
         raise Refusal(400, "The graph can't take these values, as an id beyond its vocabulary.") from error
     return [Tensor(name, tensors.DATATYPES[str(array.dtype)], array.shape, array) for name, array in found.items()]
