@@ -46,12 +46,9 @@ def _imported() -> None:
 
 
 @pytest.fixture(autouse=True)
-def watched(_imported: None, request: pytest.FixtureRequest) -> Iterator[None]:
+def watched(_imported: None) -> Iterator[None]:
     """Fails a test of this folder in which code ran, and one that took seconds or memory."""
     global _watching
-    if request.node.get_closest_marker("unwatched"):
-        yield
-        return
     _seen.clear()
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     _watching = True
