@@ -22,11 +22,11 @@ from zoo.tasks.generation import RerunStepper
 PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z", "中文 and tea."]
 
 
-def outspoken(name: str) -> zoo.Model:
+def outspoken(name: str, task: str | None = "text-generation") -> zoo.Model:
     """A tiny model whose answers depend on what it read: small random weights repeat one token."""
     import torch
 
-    model = tiny_model(name, "text-generation")
+    model = tiny_model(name, task)
     with torch.no_grad():
         for parameter in model.module.net.parameters():
             parameter.mul_(4.0 if parameter.dim() > 1 else 1.0)

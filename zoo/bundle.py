@@ -2,8 +2,8 @@
 
 Both hold `zoo.yaml` (what it is), a `manifest.json` with the size and sha256 of every other file, and
 what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. An
-encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`; a
-language model has `select.onnx` beside its own, which takes rows out of its cache.
+encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`. What
+has a cache of keys and values has `select.onnx` too, which takes rows out of it.
 A folder appears whole or not at all: it is written beside its place, synced, and renamed into it.
 """
 

@@ -62,9 +62,12 @@ def fill(
     example = _example(reference)
     ragged = {*reference.encoder.ragged, *reference.task.ragged}
     stems: dict[str, str] = getattr(module, "graphs", {})
-    if stems:
+    caches = getattr(module, "caches", False)
+    if stems and caches:
+        outputs, graphs = _write_cached_halves(module, example, folder)
+    elif stems:
         outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
-    elif getattr(module, "caches", False):
+    elif caches:
         outputs, graphs = _write_cached(module, example, folder)
     else:
         outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
@@ -112,13 +115,6 @@ def _write_cached(
     module: ZooModule, example: dict[str, Array], folder: Path
 ) -> tuple[dict[str, Array], tuple[bundle.Graph, ...]]:
     """One graph of a language model, for a whole text and for each further token. Returns the outputs of `forward`."""
-    import torch
-
-    def run(method: str, arrays: dict[str, Array]) -> dict[str, Array]:
-        with torch.inference_mode():
-            given = getattr(module, method)(**{name: torch.from_numpy(array) for name, array in arrays.items()})
-        return {name: tensor.numpy() for name, tensor in given.items()}
-
     ids, mask = example["input_ids"], example["attention_mask"]
     half = ids.shape[1] // 2
     taken = {*example, caching.KEEP, *((caching.POSITIONS,) if module.positions else ())}
@@ -128,19 +124,53 @@ def _write_cached(
         inputs = caching.step(ids, mask, np.arange(1, ids.shape[1]), past)
         return {name: array for name, array in inputs.items() if name in taken or caching.is_past(name)}
 
-    begun = run("cached", step(ids[:, :half], mask[:, :half], {}))
-    past = {caching.past_of(name): array for name, array in begun.items() if name != "logits"}
+    past = caching.past(_run(module, "cached", step(ids[:, :half], mask[:, :half], {})))
     inputs = step(ids[:, half:], mask, past)
-    axes = {name: caching.axes(name, array) for name, array in inputs.items()}
-    given = write_graph(module, inputs, folder / bundle.GRAPH, method="cached", axes=axes)
-    axes |= {name: caching.axes(name, array) for name, array in given.items()}
+    graph, _ = _write_axes(module, inputs, folder / bundle.GRAPH, "cached", caching.LANGUAGE)
+    return _run(module, "forward", example), (graph, write_select(folder))
+
+
+def _write_cached_halves(
+    module: ZooModule, example: dict[str, Array], folder: Path
+) -> tuple[dict[str, Array], tuple[bundle.Graph, ...]]:
+    """An encoder, which also makes the keys and values that the decoder sees of it, and a decoder with a cache."""
+    named = caching.TEXTS if "attention_mask" in example else caching.SPEECH
+    tokens = example[caching.TOKENS]
+    # Two tokens at least on either side of the cache: of a single one the exporter makes a constant.
+    tokens = np.tile(tokens, (1, -(-4 // tokens.shape[1])))
+    half = tokens.shape[1] // 2
+    inputs = {name: array for name, array in example.items() if name != caching.TOKENS}
+    encoder, made = _write_axes(module, inputs, folder / "encoder.onnx", "begin", named)
+    memory = {name: array for name, array in inputs.items() if name in module.memory}  # type: ignore[operator]
+    crossing = {name: array for name, array in made.items() if name != caching.HIDDEN}
+    past = caching.past(_run(module, "go_on", {caching.TOKENS: tokens[:, :half], **memory, **crossing}))
+    arrays = {caching.TOKENS: tokens[:, half:], **memory, **crossing, **past}
+    decoder, _ = _write_axes(module, arrays, folder / "decoder.onnx", "go_on", named)
+    share_weights([folder / graph.file for graph in (encoder, decoder)], folder / bundle.SHARED)
+    return _run(module, "forward", example), (encoder, decoder, write_select(folder))
+
+
+def _run(module: ZooModule, method: str, arrays: dict[str, Array]) -> dict[str, Array]:
+    import torch
+
+    with torch.inference_mode():
+        given = getattr(module, method)(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+    return {name: tensor.numpy() for name, tensor in given.items()}
+
+
+def _write_axes(
+    module: ZooModule, inputs: dict[str, Array], path: Path, method: str, named: caching.Axes
+) -> tuple[bundle.Graph, dict[str, Array]]:
+    """A graph whose axes are named, with its contract; and its outputs."""
+    axes = {name: caching.axes(name, array, named) for name, array in inputs.items()}
+    given = write_graph(module, inputs, path, method=method, axes=axes)
     graph = bundle.Graph(
-        name="model",
-        file=bundle.GRAPH,
+        name=path.stem,
+        file=path.name,
         inputs=tuple(_spec(name, array, axes[name]) for name, array in inputs.items()),
-        outputs=tuple(_spec(name, array, axes[name]) for name, array in given.items()),
+        outputs=tuple(_spec(name, array, caching.axes(name, array, named)) for name, array in given.items()),
     )
-    return run("forward", example), (graph, write_select(folder))
+    return graph, given
 
 
 def write_select(folder: Path) -> bundle.Graph:

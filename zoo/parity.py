@@ -18,7 +18,7 @@ from zoo.errors import ParityError
 from zoo.inference import RowOutcome
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
-from zoo.tasks.generation import GenerateOptions
+from zoo.tasks import caching
 
 # Below this share of the outputs' scale, two different answers are a tie that rounding may break either way.
 _TIE = 1e-5
@@ -70,7 +70,7 @@ def compare(
             truth, candidate.outcomes(raws, options, batch_size=size, on_error="raise", probe=True), strict=True
         )
     ]
-    cases += _compare_steps(reference, candidate, raws)
+    cases += _compare_steps(reference, candidate, raws, options)
     same = [case.same for case in cases] + _same_generation(reference, candidate, raws)
     gaps: dict[str, _Gap] = {}
     for case in cases:
@@ -117,16 +117,17 @@ def _compare_row(
     return _Case(gaps, tie or reference.task.same(*decoded))
 
 
-def _compare_steps(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[_Case]:
-    """A language model's logits token by token: a cache is wrong where a whole text read at once is right."""
-    if not issubclass(reference.task.options, GenerateOptions):
+def _compare_steps(reference: Predictor, candidate: Predictor, raws: Sequence[Any], options: Any) -> list[_Case]:
+    """Of a task that writes, the logits token by token: a cache is wrong where a whole text read at once is right."""
+    if not reference.task.generations:
         return []
-    prompts = [reference.task.encode(reference.encoder, raw)[0].inputs["input_ids"] for raw in raws]
-    tokens = np.array([[prompt[step % len(prompt)] for prompt in prompts] for step in range(_STEPS)])
-    came = candidate.steps(prompts, tokens)
+    windows = [reference.task.probe(reference.encoder, raw, options)[0] for raw in raws]
+    texts = [window.inputs[caching.TOKENS if caching.TOKENS in window.inputs else "input_ids"] for window in windows]
+    tokens = np.array([[text[step % len(text)] for text in texts] for step in range(_STEPS)], dtype=np.int64)
+    came = candidate.steps(windows, tokens)
     return [
-        _Case({"logits": _gap(reference.steps([prompt], tokens[:, row : row + 1]), came[:, row : row + 1])}, True)
-        for row, prompt in enumerate(prompts)
+        _Case({"logits": _gap(reference.steps([window], tokens[:, row : row + 1]), came[:, row : row + 1])}, True)
+        for row, window in enumerate(windows)
     ]
 
 

@@ -17,6 +17,7 @@ from zoo.modalities.text import TextEncoder
 from zoo.modalities.towers import TEXT, TowersEncoder
 from zoo.results import Generation, RowError
 from zoo.spec import ModelSpec
+from zoo.tasks import caching
 from zoo.tasks.base import Task
 from zoo.tasks.contrastive import LABELS, CandidateOptions, Contrastive
 from zoo.tasks.feature_extraction import FeatureExtraction
@@ -178,21 +179,31 @@ class Predictor(ABC):
             on_error=on_error,
         )
 
-    def steps(self, prompts: Sequence[Array], tokens: Array) -> Array:
-        """A language model's logits after each prompt, and after each further token: float32 `[S + 1, N, V]`.
+    def steps(self, windows: Sequence[Example], tokens: Array) -> Array:
+        """Logits after the prompt of each window, and after each further token: float32 `[S + 1, N, V]`.
 
-        prompts: int64 `[T]`, N of them, ragged. tokens: int64 `[S, N]`. As generation asks for them, in one batch,
-        whose rows are turned round before each token: what a cache must stand.
+        tokens: int64 `[S, N]`. As generation asks for them, in one batch, whose rows are turned round before each
+        token: what a cache must stand.
         """
-        stepper, order = self._stepper(), np.arange(len(prompts))
-        ids = pad([np.asarray(prompt, dtype=np.int64) for prompt in prompts], self._text_encoder.pad_id, left=True)
-        mask = pad([np.ones(len(prompt), dtype=np.int64) for prompt in prompts], 0, left=True)
-        found = [stepper.start(ids, mask)]
+        stepper, logits = self._begun(windows)
+        order, found = np.arange(len(windows)), [logits]
         for column in tokens:
-            stepper.select(np.arange(len(prompts) - 1, -1, -1))
+            stepper.select(np.arange(len(windows) - 1, -1, -1))
             order = order[::-1]
             found.append(stepper.advance(column[order])[order])
         return np.stack(found)
+
+    def _begun(self, windows: Sequence[Example]) -> tuple[Stepper | SequenceStepper, Array]:
+        if issubclass(self.task.options, SequenceOptions):
+            inputs = self.task.collate(self.encoder, windows)
+            first = inputs.pop(caching.TOKENS)[:, :1]
+            writer = self._sequence_stepper()
+            return writer, writer.start(inputs, first)
+        prompts = [np.asarray(window.inputs["input_ids"], dtype=np.int64) for window in windows]
+        ids = pad(prompts, self._text_encoder.pad_id, left=True)
+        mask = pad([np.ones_like(prompt) for prompt in prompts], 0, left=True)
+        stepper = self._stepper()
+        return stepper, stepper.start(ids, mask)
 
     def _matching(self, options: CandidateOptions) -> Forward:
         """The forward function with the candidates' vectors beside its outputs, which are embedded once."""

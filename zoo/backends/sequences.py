@@ -43,6 +43,23 @@ class EncoderDecoder(ZooModule):
     def cached(self, tokens: Tensor, encoder_hidden: Tensor, memory: Mapping[str, Tensor], cache: Any) -> Any:
         """Logits `[B, L, V]` of further tokens, and the cache with them in it. cache: None at the beginning."""
 
+    @property
+    @abstractmethod
+    def caches(self) -> bool:
+        """Whether `begin` and `go_on` can be asked: whether the graphs of this module are ones with a cache."""
+
+    @abstractmethod
+    def begin(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """`encode`, and what the decoder's layers see of it: `cross.N.key` and `.value`, `[B, heads, S, width]`."""
+
+    @abstractmethod
+    def go_on(self, decoder_input_ids: Tensor, **arrays: Tensor) -> dict[str, Tensor]:
+        """`logits [B, L, V]` of further tokens, int64 `[B, L]`, and the cache with them in it, `present.N.key` and on.
+
+        arrays: `cross.N.key`, `.value` of `begin`; what the decoder reads of the encoder's inputs; and the cache of P
+        earlier tokens, `past_key_values.N.key`, `.value`, `[B, heads, P, width]`. See `zoo.tasks.caching`.
+        """
+
     def forward(self, decoder_input_ids: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """`logits [B, L, V]`, each token seeing those before it, and `encoder_hidden [B, T, D]`."""
         hidden = self.encode(**inputs)["encoder_hidden"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -35,7 +35,7 @@ class CachedSession:
 
     def first(self, ids: Array, mask: Array, keep: Array) -> dict[str, Array]:
         """The inputs of a text's first run: nothing is in the cache."""
-        return caching.step(ids, mask, keep, {item.name: _empty(item, len(ids)) for item in self._past})
+        return caching.step(ids, mask, keep, nothing(self._past, len(ids)))
 
 
 @final
@@ -79,7 +79,6 @@ def select_rows(select: Session, cache: Mapping[str, Any], rows: Array) -> dict[
     }
 
 
-def _empty(item: bundle.TensorSpec, batch: int) -> Array:
-    """Keys or values `[B, heads, 0, width]` of no tokens."""
-    sizes = {"batch": batch, "past": 0}
-    return np.zeros([size if isinstance(size, int) else sizes[size] for size in item.shape], dtype=item.dtype)
+def nothing(past: Sequence[bundle.TensorSpec], batch: int) -> dict[str, Array]:
+    """A cache of no tokens. past: the contract's inputs that are one's."""
+    return {item.name: caching.empty(item.shape, batch, item.dtype) for item in past}

@@ -12,6 +12,7 @@ from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.runtime.caching import CachedGraph, CachedSession
+from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Device, Session
 from zoo.runtime.towers import TowerSessions
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.spec import Pooling
 
 
-Sessions = Session | SequenceSession | TowerSessions | CachedSession
+Sessions = Session | SequenceSession | TowerSessions | CachedSession | CachedSequenceSession
 
 
 @final
@@ -76,6 +77,8 @@ class BundleModel(Predictor):
         return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
 
     def _sequence_stepper(self) -> SequenceStepper:
+        if isinstance(self.session, CachedSequenceSession):
+            return CachedSequences(self.session)
         if not isinstance(self.session, SequenceSession):
             raise BundleError(f"{self.folder} has one graph, and {self.card.task} needs an encoder and a decoder.")
         return GraphSequences(self.session)
@@ -121,6 +124,10 @@ def load(
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
     if set(sessions) == {"model", "select"}:
         return BundleModel(path, card, CachedSession(sessions["model"], sessions["select"], card.graphs[0].inputs))
+    if set(sessions) == {"encoder", "decoder", "select"}:
+        decoder = next(graph for graph in card.graphs if graph.name == "decoder")
+        halves = CachedSequenceSession(**sessions, inputs=decoder.inputs)
+        return BundleModel(path, card, halves)
     if set(sessions) != {"encoder", "decoder"}:
         raise BundleError(
             f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, two towers, "

@@ -12,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from zoo.backends.module import pool
 from zoo.backends.sequences import EncoderDecoder
+from zoo.backends.transformers.caching import begin, can_cache, go_on
 from zoo.spec import ModelSpec
 
 
@@ -37,6 +38,16 @@ class SpeechSeq2SeqModule(EncoderDecoder):
     def cached(self, tokens: Tensor, encoder_hidden: Tensor, memory: Mapping[str, Tensor], cache: Any) -> Any:
         output = self._run(tokens, encoder_hidden, use_cache=True, past_key_values=cache)
         return output.logits, output.past_key_values
+
+    @property
+    def caches(self) -> bool:
+        return can_cache(self.net)
+
+    def begin(self, **inputs: Tensor) -> dict[str, Tensor]:
+        return begin(self, inputs)
+
+    def go_on(self, decoder_input_ids: Tensor, **arrays: Tensor) -> dict[str, Tensor]:
+        return go_on(self, decoder_input_ids, arrays)
 
     def pooled(self, pooling: str, input_features: Tensor, **_: Tensor) -> Tensor:
         hidden = self.encode(input_features=input_features)["encoder_hidden"]
