@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -84,6 +85,8 @@ def main() -> None:
     result = {
         **environment(),
         "onnxruntime": version("onnxruntime-gpu"),
+        # Above the number of cores the machine had other work, and the rounds differ.
+        "load_average": os.getloadavg()[0],
         "model": name,
         "graph_bytes": size,
         "rows": rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,27 @@ def test_a_graph_without_a_cache_is_read_and_answers_the_same(tmp_path: Path, mo
     card.write_text(card.read_text().replace("format: 1", "format: 3"))
     with pytest.raises(BundleError, match="reads formats 1 to 2"):
         zoo.runtime.load(tmp_path / "a.bundle", verify=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "match"),
+    [
+        ("  - past\n", "  - 1000000000\n", "no cache of keys and values"),
+        ("- batch\n", "- 7\n", "no cache of keys and values"),
+        ("- name: select\n", "- name: chosen\n", "has the graphs model, chosen"),
+        ("file: select.onnx", "file: model.onnx", "its card says"),
+    ],
+)
+def test_a_card_that_describes_no_cache_is_refused(
+    pair: Pair, tmp_path: Path, text: str, other: str, match: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(pair[1].folder, copy)
+    card = (copy / "zoo.yaml").read_text()
+    assert text in card
+    (copy / "zoo.yaml").write_text(card.replace(text, other))
+    with pytest.raises(BundleError, match=match):
+        zoo.runtime.load(copy, verify=False)
 
 
 def test_models_of_a_sliding_window_have_no_flat_cache() -> None:

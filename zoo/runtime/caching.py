@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from zoo import bundle
+from zoo.errors import BundleError
 from zoo.modalities.base import Array
 from zoo.runtime.session import Device, Session
 from zoo.tasks import caching
@@ -18,13 +19,13 @@ class CachedSession:
     """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache."""
 
     def __init__(self, model: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...]) -> None:
+        self._past = past_of(model, inputs, {"input_ids", "attention_mask"})
         self.model = model
-        self.select = select
+        self.select = check_select(select)
         self.device: Device = model.device
         self.inputs = {name: model.inputs[name] for name in ("input_ids", "attention_mask")}
         self.outputs = ["logits"]
         self.held = {name: caching.past_of(name) for name in model.outputs if name != "logits"}
-        self._past = [item for item in inputs if caching.is_past(item.name)]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """int64 `input_ids` and `attention_mask`, both `[B, T]`, in; `logits [B, T, V]` out."""
@@ -82,3 +83,34 @@ def select_rows(select: Session, cache: Mapping[str, Any], rows: Array) -> dict[
 def nothing(past: Sequence[bundle.TensorSpec], batch: int) -> dict[str, Array]:
     """A cache of no tokens. past: the contract's inputs that are one's."""
     return {item.name: caching.empty(item.shape, batch, item.dtype) for item in past}
+
+
+def past_of(session: Session, inputs: Sequence[bundle.TensorSpec], needed: set[str]) -> list[bundle.TensorSpec]:
+    """The contract's inputs that are a cache's. Raises BundleError where it is none that goes on from step to step.
+
+    needed: what the graph must take besides.
+    """
+    past = [item for item in inputs if caching.is_past(item.name)]
+    names = {caching.past_of(name) for name in session.outputs if name != "logits"}
+    sides = [item.shape for item in past if _is_cache(item.shape)]
+    if len(sides) < len(past) or names != {item.name for item in past} or "logits" not in session.outputs:
+        raise BundleError(f"{session.graph}: its card describes no cache of keys and values that goes on by itself.")
+    if not needed <= set(session.inputs):
+        raise BundleError(
+            f"{session.graph} must take {', '.join(sorted(needed))}; it takes {', '.join(session.inputs)}."
+        )
+    return past
+
+
+def _is_cache(shape: Sequence[int | str]) -> bool:
+    """`[batch, heads, past, width]`: without tokens it takes no memory, whatever the numbers say."""
+    return (
+        len(shape) == 4 and (shape[0], shape[2]) == ("batch", "past") and all(isinstance(x, int) for x in shape[1::2])
+    )
+
+
+def check_select(select: Session) -> Session:
+    """Raises BundleError for a graph that can't take rows out of a cache."""
+    if select.inputs.keys() != {"cache", "rows"} or select.outputs != ["selected"]:
+        raise BundleError(f"{select.graph} takes {', '.join(select.inputs)}, and should take cache and rows.")
+    return select

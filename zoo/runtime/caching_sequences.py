@@ -8,8 +8,9 @@ from typing import Any, final
 import numpy as np
 
 from zoo import bundle
+from zoo.errors import BundleError
 from zoo.modalities.base import Array
-from zoo.runtime.caching import nothing, select_rows
+from zoo.runtime.caching import check_select, nothing, past_of, select_rows
 from zoo.runtime.session import Device, Session
 from zoo.tasks import caching
 
@@ -21,15 +22,17 @@ class CachedSequenceSession:
     def __init__(
         self, encoder: Session, decoder: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...]
     ) -> None:
+        self.past = past_of(decoder, inputs, {caching.TOKENS})
+        if caching.HIDDEN not in encoder.outputs:
+            raise BundleError(f"{encoder.graph} gives no {caching.HIDDEN}.")
         self.encoder = encoder
         self.decoder = decoder
-        self.select = select
+        self.select = check_select(select)
         self.device: Device = encoder.device
         self.inputs = {**encoder.inputs, caching.TOKENS: decoder.inputs[caching.TOKENS]}
         self.outputs = ["logits", caching.HIDDEN]
         self.crossing = [name for name in encoder.outputs if name != caching.HIDDEN]
         self.memory = [name for name in decoder.inputs if name in encoder.inputs]
-        self.past = [item for item in inputs if caching.is_past(item.name)]
         self._held = {name: caching.past_of(name) for name in decoder.outputs if name != "logits"}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

@@ -116,18 +116,16 @@ def load(
         session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
         session.promise(card.inputs, card.outputs)
         return BundleModel(path, card, session)
-    sessions = {}
+    sessions, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
         sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads)
         sessions[graph.name].promise(graph.inputs, graph.outputs)
     if set(sessions) in ({"image", "text"}, {"audio", "text"}):
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
     if set(sessions) == {"model", "select"}:
-        return BundleModel(path, card, CachedSession(sessions["model"], sessions["select"], card.graphs[0].inputs))
+        return BundleModel(path, card, CachedSession(sessions["model"], sessions["select"], contracts["model"]))
     if set(sessions) == {"encoder", "decoder", "select"}:
-        decoder = next(graph for graph in card.graphs if graph.name == "decoder")
-        halves = CachedSequenceSession(**sessions, inputs=decoder.inputs)
-        return BundleModel(path, card, halves)
+        return BundleModel(path, card, CachedSequenceSession(**sessions, inputs=contracts["decoder"]))
     if set(sessions) != {"encoder", "decoder"}:
         raise BundleError(
             f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, two towers, "

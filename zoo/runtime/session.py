@@ -32,7 +32,7 @@ class Session:
     ) -> None:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
-        self._graph = graph
+        self.graph = graph
         ort = _onnxruntime()
         self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads)
         active = self._session.get_providers()
@@ -46,22 +46,20 @@ class Session:
         gives is compared again whenever it is run."""
         stated = {item.name: item.dtype for item in inputs}
         if stated != self.inputs:
-            raise BundleError(f"{self._graph}: the graph takes {self.inputs}, and its card says {stated}.")
+            raise BundleError(f"{self.graph}: the graph takes {self.inputs}, and its card says {stated}.")
         names = [item.name for item in outputs]
         if sorted(names) != sorted(self.outputs):
-            raise BundleError(f"{self._graph}: the graph gives {self.outputs}, and its card says {names}.")
+            raise BundleError(f"{self.graph}: the graph gives {self.outputs}, and its card says {names}.")
         self._promised = outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Arrays `[B, ...]` in, arrays `[B, ...]` out, by name."""
-        missing_ones = [name for name in self.inputs if name not in inputs]
-        if missing_ones:
-            raise BundleError(f"{self._graph} takes {', '.join(missing_ones)}, which its model's inputs do not have.")
+        self._check_given(inputs)
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
         try:
             found = self._session.run(None, feed)
         except Exception as error:  # As in `_open`.
-            raise BundleError(f"{self._graph} can't be run on this input: {error}") from error
+            raise BundleError(f"{self.graph} can't be run on this input: {error}") from error
         return self._kept(dict(zip(self.outputs, found, strict=True)), feed)
 
     def run_held(self, inputs: Mapping[str, Any], held: Mapping[str, str]) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -70,22 +68,28 @@ class Session:
         inputs: arrays, or what an earlier run held. held: outputs to keep on the device, and the name that each is to
         be held by. Returns the other outputs as arrays, and the held ones.
         """
+        self._check_given(inputs)
         binding = self._session.io_binding()
-        for name in self.inputs:
-            value = inputs[name]
-            if isinstance(value, np.ndarray):
-                binding.bind_cpu_input(name, np.ascontiguousarray(value))
-            else:
-                binding.bind_ortvalue_input(name, value)
-        for name in self.outputs:
-            binding.bind_output(name, self.device if name in held else "cpu")
         try:
+            for name in self.inputs:
+                value = inputs[name]
+                if isinstance(value, np.ndarray):
+                    binding.bind_cpu_input(name, np.ascontiguousarray(value))
+                else:
+                    binding.bind_ortvalue_input(name, value)
+            for name in self.outputs:
+                binding.bind_output(name, self.device if name in held else "cpu")
             self._session.run_with_iobinding(binding)
         except Exception as error:  # As in `_open`.
-            raise BundleError(f"{self._graph} can't be run on this input: {error}") from error
+            raise BundleError(f"{self.graph} can't be run on this input: {error}") from error
         found = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         arrays = {name: value.numpy() for name, value in found.items() if name not in held}
         return self._kept(arrays, inputs), {kept: found[name] for name, kept in held.items()}
+
+    def _check_given(self, inputs: Mapping[str, Any]) -> None:
+        missing_ones = [name for name in self.inputs if name not in inputs]
+        if missing_ones:
+            raise BundleError(f"{self.graph} takes {', '.join(missing_ones)}, which its model's inputs do not have.")
 
     def _kept(self, made: dict[str, Array], feed: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs, if they are those that were promised. Raises BundleError."""
@@ -94,7 +98,7 @@ class Session:
         for item in self._promised:
             if item.name in made and not _fits(made[item.name], item, rows):
                 raise BundleError(
-                    f"{self._graph} gave {item.name} {_shown(made[item.name])} for {rows} rows, and its card says "
+                    f"{self.graph} gave {item.name} {_shown(made[item.name])} for {rows} rows, and its card says "
                     f"{item.dtype} [{', '.join(map(str, item.shape))}]."
                 )
         return made
