@@ -10,7 +10,7 @@ import pytest
 
 import zoo
 from tests.conformance.conftest import tiny_model
-from zoo import exporting, parity
+from zoo import parity, tracing
 from zoo.errors import BundleError, ConfigError, ParityError
 from zoo.tasks.base import NoOptions
 
@@ -18,7 +18,7 @@ from zoo.tasks.base import NoOptions
 def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an exporter does that sees no padding in its sample: the graph takes the mask and ignores it."""
     model = tiny_model("gpt2")
-    real = exporting._flat
+    real = tracing._flat
 
     def forgetful(module: Any, names: list[str], method: str) -> Any:
         import torch
@@ -35,7 +35,7 @@ def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, mo
 
         return Forgetful().eval()
 
-    monkeypatch.setattr(exporting, "_flat", forgetful)
+    monkeypatch.setattr(tracing, "_flat", forgetful)
     # Padding on the left is where a causal model without its mask goes wrong.
     left = model.spec.evolve(input={**model.spec.input.model_dump(), "padding_side": "left"})
     broken = zoo.load(left, weights=None, device="cpu", seed=0)

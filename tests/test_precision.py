@@ -17,7 +17,7 @@ import torch
 
 import zoo
 from tests.conformance.conftest import tiny_model
-from zoo import exporting, precision, runtime
+from zoo import precision, runtime, tracing
 from zoo.bundle import Quality
 from zoo.errors import ConfigError, DataError, QualityError
 from zoo.precision import judging, search
@@ -263,7 +263,7 @@ def test_a_language_model_with_a_cache_is_judged_by_its_perplexity(tmp_path: Pat
 
 def test_large_weights_stay_beside_the_graph(tmp_path: Path, text: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The threshold of 1.8 GB, lowered."""
-    monkeypatch.setattr(exporting, "INLINE_BYTES", 1000)
+    monkeypatch.setattr(tracing, "INLINE_BYTES", 1000)
     source = Source(text.folder / "model.onnx")
     write(source.copy(), tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx.data").stat().st_size > 50_000

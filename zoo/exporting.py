@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import logging
-import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__, bundle, parity
-from zoo.errors import ConfigError, missing
+from zoo import __version__, bundle, parity, tracing
+from zoo.errors import ConfigError
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
 from zoo.runtime import BundleModel
@@ -22,14 +19,7 @@ from zoo.spec import ModelSpec
 from zoo.tasks import caching
 
 if TYPE_CHECKING:
-    import torch
-
     from zoo.backends.module import ZooModule
-
-# A protobuf file ends at 2 GB; what is larger keeps its weights beside the graph.
-INLINE_BYTES = 1_800_000_000
-_SMALL = 1024  # bytes of a weight that stays in its graph
-_OPSET = 18
 
 
 def export(
@@ -70,7 +60,7 @@ def fill(
     elif caches:
         outputs, graphs = _write_cached(module, example, folder)
     else:
-        outputs = write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
+        outputs = tracing.write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
         graphs = None
     reference.encoder.save(folder)
     card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
@@ -96,7 +86,7 @@ def _write_graphs(
     graphs = []
     for stem, method in stems.items():
         taken = {name: known[name] for name in module.takes(stem, known)}  # type: ignore[operator]
-        given = write_graph(module, taken, folder / f"{stem}.onnx", ragged=ragged, method=method)
+        given = tracing.write_graph(module, taken, folder / f"{stem}.onnx", ragged=ragged, method=method)
         graphs.append(
             bundle.Graph(
                 name=stem,
@@ -107,7 +97,7 @@ def _write_graphs(
         )
         known.update(given)
         made.update(given)
-    share_weights([folder / graph.file for graph in graphs], folder / bundle.SHARED)
+    tracing.share_weights([folder / graph.file for graph in graphs], folder / bundle.SHARED)
     return made, tuple(graphs)
 
 
@@ -127,7 +117,7 @@ def _write_cached(
     past = caching.past(_run(module, "cached", step(ids[:, :half], mask[:, :half], {})))
     inputs = step(ids[:, half:], mask, past)
     graph, _ = _write_axes(module, inputs, folder / bundle.GRAPH, "cached", caching.LANGUAGE)
-    return _run(module, "forward", example), (graph, write_select(folder))
+    return _run(module, "forward", example), (graph, tracing.write_select(folder))
 
 
 def _write_cached_halves(
@@ -146,8 +136,8 @@ def _write_cached_halves(
     past = caching.past(_run(module, "go_on", {caching.TOKENS: tokens[:, :half], **memory, **crossing}))
     arrays = {caching.TOKENS: tokens[:, half:], **memory, **crossing, **past}
     decoder, _ = _write_axes(module, arrays, folder / "decoder.onnx", "go_on", named)
-    share_weights([folder / graph.file for graph in (encoder, decoder)], folder / bundle.SHARED)
-    return _run(module, "forward", example), (encoder, decoder, write_select(folder))
+    tracing.share_weights([folder / graph.file for graph in (encoder, decoder)], folder / bundle.SHARED)
+    return _run(module, "forward", example), (encoder, decoder, tracing.write_select(folder))
 
 
 def _run(module: ZooModule, method: str, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -163,7 +153,7 @@ def _write_axes(
 ) -> tuple[bundle.Graph, dict[str, Array]]:
     """A graph whose axes are named, with its contract; and its outputs."""
     axes = {name: caching.axes(name, array, named) for name, array in inputs.items()}
-    given = write_graph(module, inputs, path, method=method, axes=axes)
+    given = tracing.write_graph(module, inputs, path, method=method, axes=axes)
     graph = bundle.Graph(
         name=path.stem,
         file=path.name,
@@ -171,154 +161,6 @@ def _write_axes(
         outputs=tuple(_spec(name, array, caching.axes(name, array, named)) for name, array in given.items()),
     )
     return graph, given
-
-
-def write_select(folder: Path) -> bundle.Graph:
-    """The graph that takes rows out of one tensor of a cache, where the cache is: on a GPU it must not leave it."""
-    from onnx import TensorProto, helper, save
-
-    wide = ("heads", "length", "width")
-    made = helper.make_graph(
-        [helper.make_node("Gather", ["cache", "rows"], ["selected"], axis=0)],
-        "select",
-        [
-            helper.make_tensor_value_info("cache", TensorProto.FLOAT, ["batch", *wide]),
-            helper.make_tensor_value_info("rows", TensorProto.INT64, ["kept"]),
-        ],
-        [helper.make_tensor_value_info("selected", TensorProto.FLOAT, ["kept", *wide])],
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=10)
-    save(model, str(folder / bundle.SELECT))
-    return bundle.Graph(
-        name="select",
-        file=bundle.SELECT,
-        inputs=(
-            bundle.TensorSpec(name="cache", dtype="float32", shape=("batch", *wide)),
-            bundle.TensorSpec(name="rows", dtype="int64", shape=("kept",)),
-        ),
-        outputs=(bundle.TensorSpec(name="selected", dtype="float32", shape=("kept", *wide)),),
-    )
-
-
-def share_weights(graphs: Sequence[Path], target: Path) -> None:
-    """Move the weights of several graphs into one file, each once: a tied embedding is in both halves of a model."""
-    import onnx
-    from onnx.external_data_helper import set_external_data
-
-    places: dict[bytes, tuple[int, int]] = {}
-    with target.open("wb") as file:
-        for path in graphs:
-            model = onnx.load(str(path))
-            for tensor in model.graph.initializer:
-                data = onnx.numpy_helper.to_array(tensor).tobytes()
-                if len(data) < _SMALL:
-                    continue
-                key = hashlib.sha256(data).digest()
-                if key not in places:
-                    # On a page's border, so that it can be mapped.
-                    file.write(b"\0" * (-file.tell() % 4096))
-                    places[key] = (file.tell(), len(data))
-                    file.write(data)
-                tensor.ClearField("raw_data")
-                for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
-                    tensor.ClearField(field)
-                # The helper looks for inline data, which would double what is in the file.
-                tensor.raw_data = b""
-                set_external_data(tensor, target.name, *places[key])
-                tensor.ClearField("raw_data")
-            for old in path.parent.glob(f"{path.name}.data"):
-                old.unlink()
-            onnx.save(model, str(path))
-
-
-def write_graph(
-    module: ZooModule,
-    example: dict[str, Array],
-    path: Path,
-    *,
-    ragged: Collection[str] = (),
-    axes: Mapping[str, Sequence[int | str]] | None = None,
-    method: str = "forward",
-) -> dict[str, Array]:
-    """Export one of the module's methods to ONNX, batch and length dynamic. Returns the example's outputs.
-
-    ragged: names of the inputs whose second axis is of any length; or axes: of every input, a name where an axis is of
-    any length. method: arrays by name in, tensors by name out.
-
-    example: a ragged batch, so that padding and its mask are part of what is traced: an exporter that sees no
-    padding may drop the mask.
-    """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-        import torch
-    except ImportError as error:
-        raise missing(str(error.name), "train", "Exporting") from error
-    names = list(example)
-    tensors = tuple(torch.from_numpy(example[name]) for name in names)
-    with torch.inference_mode():
-        given = getattr(module, method)(**dict(zip(names, tensors, strict=True)))
-        outputs = {name: tensor.numpy() for name, tensor in given.items()}
-    wrapper = _flat(module, names, method)
-    size = sum(p.numel() * p.element_size() for p in module.parameters())
-    with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            wrapper,
-            tensors,
-            input_names=names,
-            output_names=list(outputs),
-            dynamic_shapes=(
-                tuple(
-                    _dynamic(axes[name] if axes else ("batch", *["length"] * (name in ragged)), torch) for name in names
-                ),
-            ),
-            opset_version=_OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        assert program is not None
-        _free_names(program.model.graph, set(outputs))
-        _forget_traces(program.model.graph)
-        program.save(str(path), external_data=size > INLINE_BYTES)
-    return outputs
-
-
-def _free_names(graph: Any, names: set[str]) -> None:
-    """The exporter names inner values after their operators, and `embedding` is one: two of a name are no graph."""
-    ends = {id(value) for value in graph.outputs}
-    for node in graph:
-        for value in node.outputs:
-            if value.name in names and id(value) not in ends:
-                value.name = f"{value.name}_inner"
-
-
-def _forget_traces(graph: Any) -> None:
-    """The exporter writes the traceback of every operator into the graph, with the paths of this machine."""
-    for node in graph:
-        node.metadata_props.clear()
-        for value in node.outputs:
-            value.metadata_props.clear()
-
-
-def _flat(module: ZooModule, names: list[str], method: str) -> torch.nn.Module:
-    import torch
-
-    class Flat(torch.nn.Module):
-        """Positional tensors in, a tuple of tensors out: what a graph's signature is."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            return tuple(getattr(self.module, method)(**dict(zip(names, tensors, strict=True))).values())
-
-    return Flat().eval()
-
-
-def _dynamic(axes: Sequence[int | str], torch: Any) -> dict[int, Any]:
-    return {i: torch.export.Dim.DYNAMIC for i, axis in enumerate(axes) if isinstance(axis, str)}
 
 
 def _example(reference: Predictor) -> dict[str, Array]:
@@ -337,7 +179,7 @@ def _card(reference: Predictor, spec: ModelSpec, example: dict[str, Array], outp
         spec=spec,
         inputs=tuple(_tensor(name, array, example) for name, array in example.items()),
         outputs=tuple(_tensor(name, array, example) for name, array in outputs.items()),
-        export=bundle.Export(opset=_OPSET, versions=versions),
+        export=bundle.Export(opset=tracing.OPSET, versions=versions),
     )
 
 
@@ -363,19 +205,3 @@ def _tensor(name: str, array: Array, example: dict[str, Array]) -> bundle.Tensor
 
 def _spec(name: str, array: Array, shape: Sequence[int | str]) -> bundle.TensorSpec:
     return bundle.TensorSpec(name=name, dtype=str(array.dtype), shape=tuple(shape))
-
-
-class quiet:
-    """Loggers held at ERROR: the exporter reports every operator it passes."""
-
-    def __init__(self, *names: str) -> None:
-        self._loggers = [logging.getLogger(name) for name in names]
-        self._levels = [logger.level for logger in self._loggers]
-
-    def __enter__(self) -> None:
-        for logger in self._loggers:
-            logger.setLevel(logging.ERROR)
-
-    def __exit__(self, *_: object) -> None:
-        for logger, level in zip(self._loggers, self._levels, strict=True):
-            logger.setLevel(level)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zoo.exporting import quiet
 from zoo.precision.source import Conversion, tools
+from zoo.tracing import quiet
 
 if TYPE_CHECKING:
     from onnx import AttributeProto, ModelProto, TensorProto

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo.exporting import quiet
 from zoo.modalities.base import Array
 from zoo.precision.source import Conversion, Source, as_file, tools
+from zoo.tracing import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from zoo import exporting
+from zoo import tracing
 from zoo.errors import missing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def write(model: ModelProto, path: Path) -> None:
     del model.graph.value_info[:]
     del model.metadata_props[:]
     size = sum(size_of(tensor.dims) * _width(tensor.data_type) for tensor in model.graph.initializer)
-    if size > exporting.INLINE_BYTES:
+    if size > tracing.INLINE_BYTES:
         onnx.save_model(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
     else:
         onnx.save_model(model, str(path))
