@@ -146,5 +146,6 @@ def test_a_transformers_folder_says_what_it_is(kind: str, tmp_path: Any) -> None
     model = zoo.load(tmp_path, device="cpu")
     assert model.spec.input.model_dump() == {
         "kind": "mel", "sampling_rate": 16_000, "layout": "kaldi", "bins": 32, "frames": 64, "mean": -1.0, "std": 2.0,
+        "low": 0.0, "high": None,
     }  # fmt: skip
     assert model.predict(model.task.samples()[0]).label.startswith("LABEL_")

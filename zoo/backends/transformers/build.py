@@ -63,7 +63,9 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
 def _check_size(model: Any, config: Any, state: Mapping[str, Tensor], spec: ModelSpec) -> None:
     """Raises SpecError for a configuration of a far larger network than the weights are of, before it is built."""
     said = {key: value for key, value in config.to_dict().items() if type(value) is int}
-    if any("layers" in key and value > len(state) for key, value in said.items()):
+    # Qwen's max_window_layers is the number of a layer, not of layers, and may lie beyond the last.
+    counts = {key: value for key, value in said.items() if "layers" in key and not key.startswith("max_")}
+    if any(value > len(state) for value in counts.values()):
         raise SpecError(f"{spec.name}: its configuration has more layers than its weights have tensors.")
     given = sum(tensor.numel() for tensor in state.values())
     if math.prod(sorted(said.values())[-2:]) <= 4 * given + _SLACK:
