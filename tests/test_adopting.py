@@ -21,7 +21,7 @@ import zoo
 from tests.backends.conftest import BERT, WAV2VEC2
 from zoo.cli import app
 from zoo.errors import BundleError, ConfigError, SpecError, UnknownModel
-from zoo.modalities.text import byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 
 TEXTS = ["A short one.", "And a text that is somewhat longer, with Words and 3 numbers!", "x"]
 NAMES = {0: "no", 1: "maybe", 2: "yes"}

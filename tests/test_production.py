@@ -14,7 +14,8 @@ import transformers
 
 from tests.backends.conftest import BERT
 from tests.serving.test_process import serving
-from zoo.modalities.text import byte_tokenizer, save_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.tokenizing import save_tokenizer
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "production.md"
 

@@ -13,7 +13,7 @@ from zoo import tasks as zoo_tasks
 from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailable, suggest
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
-from zoo.modalities.text import WHISPER_SPECIALS, byte_tokenizer
+from zoo.modalities.byte_tokenizers import WHISPER_SPECIALS, byte_tokenizer
 from zoo.modalities.tokenizing import open_tokenizer
 from zoo.spec import MelInput, ModelSpec, ProblemType, TabularInput, TextInput
 from zoo.tasks.classification import Classification

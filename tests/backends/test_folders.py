@@ -15,7 +15,7 @@ from tests.backends.conftest import BERT, WAV2VEC2, ragged_sound, ragged_tokens
 from zoo.backends import build, from_folder, read_state, tokenizer
 from zoo.backends.module import ZooModule
 from zoo.errors import SpecError, WeightsUnavailable
-from zoo.modalities.text import byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
 
 

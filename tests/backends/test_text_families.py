@@ -12,7 +12,7 @@ from tests.tiny import FAMILIES, tiny
 from zoo.backends import build
 from zoo.inference import make_batch
 from zoo.modalities import make_encoder
-from zoo.modalities.text import byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.tasks import make
 
 # Those of an encoder and a decoder have a file of their own, and a voice pads nothing.

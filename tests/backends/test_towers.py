@@ -17,9 +17,9 @@ from tests.tiny import tiny
 from zoo.errors import ConfigError, InputError, TrainingError
 from zoo.index import Index
 from zoo.inference import make_batch
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.modalities.clap import clap_features, fused_features, is_longer
 from zoo.modalities.spectrogram import MelEncoder, whole_windows
-from zoo.modalities.text import byte_tokenizer
 from zoo.modalities.towers import TowersEncoder
 from zoo.spec import ImageInput, MelInput
 from zoo.tasks.base import LossOptions

@@ -12,8 +12,9 @@ import pytest
 from zoo.errors import SpecError
 from zoo.modalities import make_encoder
 from zoo.modalities.audio import AudioEncoder
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.modalities.image import ImageEncoder
-from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.modalities.text import TextEncoder
 from zoo.spec import AudioInput, ImageInput, ModelSpec, TextInput
 
 

@@ -14,7 +14,9 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from zoo.errors import ConfigError, InputError, SpecError
 from zoo.modalities.base import Array, Example
-from zoo.modalities.text import TextEncoder, byte_tokenizer, read_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
+from zoo.modalities.tokenizing import read_tokenizer
 from zoo.spec import TextInput
 
 TEXTS = {

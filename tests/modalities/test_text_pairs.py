@@ -11,7 +11,9 @@ import pytest
 from tokenizers import processors
 
 from zoo.errors import InputError
-from zoo.modalities.text import TextEncoder, byte_tokenizer, read_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
+from zoo.modalities.tokenizing import read_tokenizer
 from zoo.spec import TextInput
 
 PAIRS = [("Who wrote it?", "Ada Lovelace did, in 1843."), ("我爱北京", "北京 is a city 🎉"), ("", "b")]

@@ -19,7 +19,8 @@ import transformers
 import zoo
 from zoo.backends import read_state
 from zoo.errors import SpecError, UnsafeWeights, WeightsUnavailable, ZooError
-from zoo.modalities.text import byte_tokenizer, save_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.tokenizing import save_tokenizer
 
 TINY = {
     "model_type": "bert", "architectures": ["BertForSequenceClassification"], "hidden_size": 8, "num_hidden_layers": 1,

@@ -13,8 +13,8 @@ import zoo
 from tests.safety import tiny
 from zoo import bundle
 from zoo.errors import InputError, SpecError
-from zoo.modalities.text import byte_tokenizer, read_tokenizer
-from zoo.modalities.tokenizing import open_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.tokenizing import open_tokenizer, read_tokenizer
 
 WORDS = {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "[UNK]": 2}, "unk_token": "[UNK]"}
 BASE: dict[str, Any] = {

@@ -11,7 +11,8 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from zoo import bundle
-from zoo.modalities.text import byte_tokenizer, save_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.tokenizing import save_tokenizer
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 SAMPLES: dict[str, Any] = {

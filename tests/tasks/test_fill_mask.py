@@ -13,7 +13,8 @@ import zoo
 from tests.tiny import tiny
 from zoo.errors import ConfigError, InputError
 from zoo.modalities.base import Example
-from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
 from zoo.results import FilledMask
 from zoo.spec import TextInput
 from zoo.tasks.base import IGNORE

@@ -16,7 +16,8 @@ from tests.tasks.sources import spec
 from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
 from zoo.modalities.base import Example
-from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
 from zoo.tasks.answers import AnswerCounter, Thresholds, exact_match, f1, normalized, spans_of
 from zoo.tasks.base import LossOptions
 from zoo.tasks.question_answering import AnswerOptions, QuestionAnswering

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from tests.tasks.sources import one_hot, spec
 from zoo import tasks
-from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
 from zoo.spec import TextInput
 from zoo.tasks.token_classification import TokenClassification
 from zoo.tasks.words import first_tokens, word_spans

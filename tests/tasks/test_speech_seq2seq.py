@@ -13,7 +13,7 @@ import zoo
 from tests.conformance.conftest import tiny_model
 from tests.tiny import tiny
 from zoo.errors import ConfigError, DataError
-from zoo.modalities.text import TargetText
+from zoo.modalities.target_text import TargetText
 from zoo.tasks import get
 from zoo.tasks.languages import _CODES, LANGUAGES
 from zoo.tasks.speech_recognition import SpeechRecognition
@@ -178,7 +178,7 @@ def test_what_is_no_speech_comes_of_the_tokenizer(model: zoo.Model) -> None:
 def test_a_folder_of_transformers_is_read(model: zoo.Model, tmp_path: Path) -> None:
     import transformers
 
-    from zoo.modalities.text import save_tokenizer
+    from zoo.modalities.tokenizing import save_tokenizer
 
     net = model.module.net
     net.generation_config = transformers.GenerationConfig(suppress_tokens=[300], max_initial_timestamp_index=7)

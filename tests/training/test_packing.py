@@ -10,7 +10,8 @@ import pytest
 import zoo
 from tests.tiny import tiny
 from zoo.errors import ConfigError, DataError
-from zoo.modalities.text import TextEncoder, byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+from zoo.modalities.text import TextEncoder
 from zoo.spec import TextInput
 from zoo.tasks.base import IGNORE
 

@@ -14,7 +14,7 @@ from zoo import backends, catalog
 from zoo import tasks as zoo_tasks
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Encoder
-from zoo.modalities.text import byte_tokenizer
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.spec import ModelSpec
 from zoo.tasks.base import Task
 from zoo.training import TrainConfig

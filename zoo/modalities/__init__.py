@@ -69,7 +69,7 @@ def _media_encoder(spec: ModelSpec, words: Tokenizer | None) -> Encoder:
 
 
 def _words(spec: ModelSpec, tokenizer: Tokenizer | None, folder: Path | None) -> Tokenizer:
-    from zoo.modalities.text import read_tokenizer
+    from zoo.modalities.tokenizing import read_tokenizer
 
     if tokenizer is None and folder is None:
         verb = "writes" if spec.decoder is not None and not isinstance(spec.input, TextInput) else "takes"
@@ -79,7 +79,7 @@ def _words(spec: ModelSpec, tokenizer: Tokenizer | None, folder: Path | None) ->
 
 def _target(folder: Path | None) -> Tokenizer | None:
     from zoo.bundle import TARGET_TOKENIZER
-    from zoo.modalities.text import read_tokenizer
+    from zoo.modalities.tokenizing import read_tokenizer
 
     there = folder is not None and (folder / TARGET_TOKENIZER).is_file()
     return read_tokenizer(folder, TARGET_TOKENIZER) if folder is not None and there else None

@@ -13,7 +13,8 @@ from zoo.modalities import clap, recordings
 from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.mel import hann, mel_filters, power_frames
-from zoo.modalities.text import TargetText, save_tokenizer
+from zoo.modalities.target_text import TargetText
+from zoo.modalities.tokenizing import save_tokenizer
 from zoo.spec import MelInput
 
 if TYPE_CHECKING:

@@ -8,24 +8,24 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import Tokenizer
 
 from zoo.bundle import TARGET_TOKENIZER, TOKENIZER
 from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
+from zoo.modalities.target_text import TargetText
 from zoo.modalities.text_pairs import PairTemplate, pair_template
-from zoo.modalities.tokenizing import open_tokenizer, tokenizing
+from zoo.modalities.tokenizing import (
+    bare_copy,
+    first_known,
+    pad_and_eos,
+    special_around,
+    tokenizing,
+    within,
+)
 from zoo.spec import TextInput
 
-_PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
-_EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
 MASK_TOKENS = ("[MASK]", "<mask>", "<|mask|>", "<MASK>")
-SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")  # of the built-in "seq2seq" tokenizer, by their ids
-# Of the built-in "whisper" tokenizer, after the bytes; the languages stand after the second.
-WHISPER_SPECIALS = (
-    "<|endoftext|>", "<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startoflm|>", "<|startofprev|>",
-    "<|nospeech|>", "<|notimestamps|>",
-)  # fmt: skip
 _ACCEPTED = "a text (str), its UTF-8 bytes, or a list of its words"
 _NONE: Array = np.zeros(0, dtype=np.int64)
 _PAIR = '{"text": ..., "text_pair": ...}'
@@ -89,13 +89,13 @@ class TextEncoder(Encoder):
         self.input = input
         types = ("token_type_ids",) if input.token_types else ()
         self.ragged = frozenset({"input_ids", "attention_mask", *types})
-        self.pad_id, self.eos_id = _pad_and_eos(tokenizer, pad_id, eos_id)
+        self.pad_id, self.eos_id = pad_and_eos(tokenizer, pad_id, eos_id)
         self.tokenizer = bare_copy(tokenizer)
         self._known = known
         self._target = TargetText(target, known) if target is not None else None
         self._own_target = target is not None
         self.vocab_size: int = self.tokenizer.get_vocab_size()
-        self.mask_id = _first_known(self.tokenizer, MASK_TOKENS)
+        self.mask_id = first_known(self.tokenizer, MASK_TOKENS)
         added = self.tokenizer.get_added_tokens_decoder()
         self.special_ids: Array = np.array(sorted(i for i, token in added.items() if token.special), dtype=np.int64)
         self._before, self._after = special_around(self.tokenizer)
@@ -117,7 +117,7 @@ class TextEncoder(Encoder):
             raw = first
         text, given = read_text(raw)
         tokens = _tokenize(self.tokenizer, text, given)
-        tokens = replace(tokens, ids=_within(tokens.ids, self.tokenizer, self._known))
+        tokens = replace(tokens, ids=within(tokens.ids, self.tokenizer, self._known))
         if not len(tokens.ids) and not len(self._before) + len(self._after):
             raise InputError("The text is empty, and the model has no special tokens to see instead. Give a text.")
         starts = window_starts(len(tokens.ids), self._room, overlap)
@@ -277,112 +277,6 @@ class TextEncoder(Encoder):
         return inputs
 
 
-@final
-class TargetText:
-    """The tokenizer of what a decoder writes.
-
-    before, after: int64, the special tokens around every target. Thread-safe and picklable, as an encoder is.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, known: int | None = None) -> None:
-        self.tokenizer = bare_copy(tokenizer)
-        self._known = known
-        self.before, self.after = special_around(self.tokenizer)
-
-    def ids(self, text: Any) -> Array:
-        """int64 `[N]` of a target, without special tokens. Raises DataError for what is no text."""
-        if not isinstance(text, str):
-            raise DataError(f"a text is expected as target, not {type(text).__name__} {str(text)[:60]!r}")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise DataError(f"the target is not valid Unicode: character {error.start} is half of a pair") from error
-        with tokenizing("reading the target", DataError):
-            ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
-        return _within(ids, self.tokenizer, self._known)
-
-    def text(self, ids: Array | tuple[int, ...]) -> str:
-        """Token ids as text, special tokens left out."""
-        with tokenizing("writing tokens as text"):
-            return str(self.tokenizer.decode([int(token) for token in ids], skip_special_tokens=True)).strip()
-
-    def id_of(self, token: str) -> int | None:
-        """The id of a token by its own writing ("</s>", "__de__"), or None."""
-        found: int | None = self.tokenizer.token_to_id(token)
-        return found
-
-
-def read_tokenizer(folder: Path, name: str = TOKENIZER) -> Tokenizer:
-    """`tokenizer.json` of a folder. Raises SpecError where there is none, or none that can be read."""
-    path = folder / name
-    if not path.is_file():
-        raise SpecError(f"{folder} holds no {name}, which a text model needs.")
-    return open_tokenizer(path)
-
-
-def byte_tokenizer(
-    *, style: Literal["bert", "gpt", "clip", "seq2seq", "whisper"], languages: Sequence[str] = (), timestamps: int = 0
-) -> Tokenizer:
-    """A tokenizer of single bytes, built in, for random weights: 256 bytes and a few special tokens.
-
-    "bert": [PAD] [CLS] [SEP] [UNK], then the bytes, then [MASK]; words and punctuation apart; [CLS] text [SEP].
-    "gpt": the bytes in order, then <|endoftext|>; a text is its bytes and nothing else.
-    "clip": the bytes, then <|startoftext|> and <|endoftext|>, which is the last, as CLIP's models read a text off at
-        its highest id; <|startoftext|> text <|endoftext|>.
-    "seq2seq": <s> <pad> </s> <unk>, the languages' tokens, the bytes; text </s>, the first language before it.
-    "whisper": the bytes in order, then Whisper's special tokens in its own order, the languages' among them, and as
-    many timestamps; a text is its bytes and nothing else.
-    """
-    alphabet = _byte_characters()
-    if style == "whisper":
-        words = (*WHISPER_SPECIALS[:2], *languages, *WHISPER_SPECIALS[2:])
-        return _byte_level(alphabet, special=(), last=(*words, *(f"<|{i * 0.02:.2f}|>" for i in range(timestamps))))
-    if style == "seq2seq":
-        tokenizer = _byte_level(alphabet, special=(*SPECIALS, *languages), last=())
-        before = [languages[0]] if languages else []
-        names = [*before, "</s>"]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=[*before, "$A", "</s>"],
-            special_tokens=[(name, tokenizer.token_to_id(name)) for name in names],
-        )
-        return tokenizer
-    if style == "gpt":
-        return _byte_level(alphabet, special=(), last=("<|endoftext|>",))
-    if style == "clip":
-        names = ["<|startoftext|>", "<|endoftext|>"]
-        tokenizer = _byte_level(alphabet, special=(), last=names)
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{names[0]} $A {names[1]}", special_tokens=[(name, tokenizer.token_to_id(name)) for name in names]
-        )
-        return tokenizer
-    if style != "bert":
-        raise SpecError(f'style is {style!r}; it is "bert", "gpt", "clip", "seq2seq" or "whisper".')
-    tokenizer = _byte_level(alphabet, special=("[PAD]", "[CLS]", "[SEP]", "[UNK]"), last=("[MASK]",))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    return tokenizer
-
-
-def _byte_level(alphabet: Sequence[str], *, special: Sequence[str], last: Sequence[str]) -> Tokenizer:
-    names = [*special, *alphabet, *last]
-    tokenizer = Tokenizer(models.BPE(vocab={name: index for index, name in enumerate(names)}, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (*special, *last)])
-    return tokenizer
-
-
-def _byte_characters() -> list[str]:
-    """The character that stands for each byte in GPT-2's vocabularies, in the order of the bytes."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Tokens:
     """A whole text without special tokens: ids `[N]`, and as in `TextSource` offsets `[N, 2]`, words `[N]`."""
@@ -459,16 +353,6 @@ def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Toke
     return _Tokens(text, ids, offsets, words, spans, given is not None)
 
 
-def _within(ids: Array, tokenizer: Tokenizer, known: int | None) -> Array:
-    """Ids that the embedding has: the unknown token's for those beyond."""
-    if known is None or not (ids >= known).any():
-        return ids
-    unknown = _first_known(tokenizer, ("<unk>", "[UNK]"))
-    if unknown is None:
-        raise SpecError(f"The tokenizer has tokens beyond the model's {known}, and none for what is unknown.")
-    return np.where(ids < known, ids, unknown)
-
-
 def _own_words(pieces: Array, offsets: Array) -> tuple[Array, Array]:
     """Runs of tokens of one piece as words `[N]`, and the words' spans `[W, 2]`."""
     if not len(pieces):
@@ -512,54 +396,3 @@ def _next_ink(text: str) -> Array:
     blank = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
     places[:-1][blank] = len(text)
     return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
-
-
-def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
-    """Write `tokenizer.json` of a tokenizer that neither cuts nor pads."""
-    bare_copy(tokenizer).save(str(folder / TOKENIZER))
-
-
-def bare_copy(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that neither truncates nor pads: files of real models carry a truncation, often at 128 tokens."""
-    # A part written in Python can't be.
-    with tokenizing(f"being written as {TOKENIZER}"):
-        copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
-
-
-def special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
-    """The ids that the tokenizer puts before and after every text, int64."""
-    if not tokenizer.num_special_tokens_to_add(False):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    for probe in ("a", "0", ".", *sorted(tokenizer.get_vocab())):
-        with tokenizing(f"reading {shorten(probe)!r}"):
-            found = tokenizer.encode(probe)
-        inside = np.flatnonzero(np.array(found.special_tokens_mask) == 0)
-        if len(inside):
-            ids = np.array(found.ids, dtype=np.int64)
-            return ids[: inside[0]], ids[inside[-1] + 1 :]
-    raise SpecError("The tokenizer gives no token for any text.")
-
-
-def _pad_and_eos(tokenizer: Tokenizer, pad_id: int | None, eos_id: int | None) -> tuple[int, int | None]:
-    """The id to pad with, 0 where there is none, and the end-of-text id."""
-    eos = _if_known(tokenizer, eos_id)
-    if eos is None:
-        eos = _first_known(tokenizer, _EOS_TOKENS)
-    padding = tokenizer.padding
-    known = int(padding["pad_id"]) if padding else _first_known(tokenizer, _PAD_TOKENS)
-    if known is None:
-        known = _if_known(tokenizer, pad_id)
-    return known if known is not None else eos or 0, eos
-
-
-def _if_known(tokenizer: Tokenizer, token: int | None) -> int | None:
-    known = token is not None and token >= 0 and tokenizer.id_to_token(token) is not None
-    return token if known else None
-
-
-def _first_known(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
-    ids = (tokenizer.token_to_id(name) for name in names)
-    return next((index for index in ids if index is not None), None)

@@ -1,18 +1,26 @@
-"""The tokenizers library at arm's length: its panics as errors, and no tokenizer that writes a text out without end."""
+"""Tokenizers: files read and written, their special tokens, and the library at arm's length.
+
+Its panics become errors, and no tokenizer is used that writes a text out without end.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer
 
+from zoo.bundle import TOKENIZER
 from zoo.errors import SpecError, ZooError
+from zoo.modalities.base import Array, shorten
 from zoo.plain import load_json
 
+_PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<PAD>")
+_EOS_TOKENS = ("<|endoftext|>", "</s>", "<|end_of_text|>", "<eos>", "[EOS]", "<|im_end|>")
 # The largest vocabularies take some 35 MB.
 _MOST_BYTES = 1 << 28
 # By how much the rules of a normalizer, together, may lengthen a text; real ones put a mark for a space.
@@ -40,6 +48,75 @@ def open_tokenizer(path: Path) -> Tokenizer:
             if part is not None and _growth(load_json(part.__getstate__())) > _MOST_GROWTH:
                 raise SpecError(f"{path} was not used: its rules would make a text {_MOST_GROWTH} times as long.")
     return found
+
+
+def read_tokenizer(folder: Path, name: str = TOKENIZER) -> Tokenizer:
+    """`tokenizer.json` of a folder. Raises SpecError where there is none, or none that can be read."""
+    path = folder / name
+    if not path.is_file():
+        raise SpecError(f"{folder} holds no {name}, which a text model needs.")
+    return open_tokenizer(path)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write `tokenizer.json` of a tokenizer that neither cuts nor pads."""
+    bare_copy(tokenizer).save(str(folder / TOKENIZER))
+
+
+def bare_copy(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that neither truncates nor pads: files of real models carry a truncation, often at 128 tokens."""
+    # A part written in Python can't be.
+    with tokenizing(f"being written as {TOKENIZER}"):
+        copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    return copy
+
+
+def special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
+    """The ids that the tokenizer puts before and after every text, int64."""
+    if not tokenizer.num_special_tokens_to_add(False):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    for probe in ("a", "0", ".", *sorted(tokenizer.get_vocab())):
+        with tokenizing(f"reading {shorten(probe)!r}"):
+            found = tokenizer.encode(probe)
+        inside = np.flatnonzero(np.array(found.special_tokens_mask) == 0)
+        if len(inside):
+            ids = np.array(found.ids, dtype=np.int64)
+            return ids[: inside[0]], ids[inside[-1] + 1 :]
+    raise SpecError("The tokenizer gives no token for any text.")
+
+
+def pad_and_eos(tokenizer: Tokenizer, pad_id: int | None, eos_id: int | None) -> tuple[int, int | None]:
+    """The id to pad with, 0 where there is none, and the end-of-text id."""
+    eos = _if_known(tokenizer, eos_id)
+    if eos is None:
+        eos = first_known(tokenizer, _EOS_TOKENS)
+    padding = tokenizer.padding
+    known = int(padding["pad_id"]) if padding else first_known(tokenizer, _PAD_TOKENS)
+    if known is None:
+        known = _if_known(tokenizer, pad_id)
+    return known if known is not None else eos or 0, eos
+
+
+def _if_known(tokenizer: Tokenizer, token: int | None) -> int | None:
+    known = token is not None and token >= 0 and tokenizer.id_to_token(token) is not None
+    return token if known else None
+
+
+def first_known(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+    ids = (tokenizer.token_to_id(name) for name in names)
+    return next((index for index in ids if index is not None), None)
+
+
+def within(ids: Array, tokenizer: Tokenizer, known: int | None) -> Array:
+    """Ids that the embedding has: the unknown token's for those beyond."""
+    if known is None or not (ids >= known).any():
+        return ids
+    unknown = first_known(tokenizer, ("<unk>", "[UNK]"))
+    if unknown is None:
+        raise SpecError(f"The tokenizer has tokens beyond the model's {known}, and none for what is unknown.")
+    return np.where(ids < known, ids, unknown)
 
 
 def _growth(rule: Any) -> int:

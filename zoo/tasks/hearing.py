@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 
 from zoo.modalities.base import Array, Example
-from zoo.modalities.text import TargetText
+from zoo.modalities.target_text import TargetText
 from zoo.results import Spoken
 from zoo.tasks.arrays import softmax
 from zoo.tasks.seq2seq import GENERATED, PROMPT, HasExamples, Reference

@@ -20,7 +20,7 @@ import numpy as np
 
 from zoo.errors import ConfigError, DataError
 from zoo.modalities.base import Array, Encoder, Example, pad
-from zoo.modalities.text import TargetText
+from zoo.modalities.target_text import TargetText
 from zoo.report import Report
 from zoo.results import Generation
 from zoo.tasks.arrays import log_softmax

@@ -11,7 +11,7 @@ import numpy as np
 from zoo.errors import ConfigError, DataError
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.spectrogram import MelEncoder, samples_seen
-from zoo.modalities.text import TargetText
+from zoo.modalities.target_text import TargetText
 from zoo.results import Transcript
 from zoo.spec import MelInput
 from zoo.tasks import ctc, seq2seq

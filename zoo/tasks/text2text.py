@@ -9,7 +9,8 @@ import numpy as np
 
 from zoo.errors import ConfigError, InputError, SpecError, suggest
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.modalities.text import TargetText, TextEncoder, read_text
+from zoo.modalities.target_text import TargetText
+from zoo.modalities.text import TextEncoder, read_text
 from zoo.spec import Decoder, ModelSpec
 from zoo.tasks.seq2seq import prompted, resolved, target_text, taught
 from zoo.tasks.sequences import SequenceOptions, Settings

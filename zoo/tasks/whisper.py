@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from zoo.errors import ConfigError, SpecError, suggest
-from zoo.modalities.text import TargetText
+from zoo.modalities.target_text import TargetText
 from zoo.spec import ModelSpec
 from zoo.tasks.languages import LANGUAGES, code_of
 from zoo.tasks.text2text import decoder_of, token_id

@@ -26,8 +26,7 @@ from zoo.backends.transformers.towers_spec import embedding as towers_embedding
 from zoo.backends.transformers.vits_tokenizer import blank_of, characters, is_vits
 from zoo.backends.weights import NAMES, find_state
 from zoo.errors import SpecError, UnknownModel, WeightsUnavailable, ZooError
-from zoo.modalities.text import read_tokenizer
-from zoo.modalities.tokenizing import open_tokenizer
+from zoo.modalities.tokenizing import open_tokenizer, read_tokenizer
 from zoo.plain import load_json
 from zoo.spec import (
     AudioInput,
