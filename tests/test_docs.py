@@ -110,3 +110,21 @@ def test_the_page_of_methods_is_made_of_the_measured_figures() -> None:
     assert module["PAGE"].read_text(encoding="utf-8") == module["page"](result), (
         "run: python benchmarks/finetune_methods.py"
     )
+
+
+def test_the_page_of_precision_quotes_the_measured_figures() -> None:
+    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    cases = json.loads((ROOT / "benchmarks" / "results" / "precision.json").read_text(encoding="utf-8"))["cases"]
+    for case in cases.values():
+        megabytes = f"{case['bytes_before'] / 1e6:.1f} -> {case['bytes_after'] / 1e6:.1f}"
+        row = [f"{case['before']:.3f}", f"{case['after']:.3f}", f"{case['speed']:.2f}", megabytes]
+        assert f"| {' | '.join(row)} | {len(case['left_out'])} operators |" in page
+
+
+def test_the_page_of_generation_quotes_the_measured_figures() -> None:
+    page = (ROOT / "docs" / "tasks" / "text-generation.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "benchmarks" / "results" / "generation_cache.json").read_text(encoding="utf-8"))
+    for row in found["rows"]:
+        pairs = zip(row["seconds_without_cache"], row["seconds_with_cache"], strict=True)
+        ratios = sorted(without / with_ for without, with_ in pairs)
+        assert re.search(rf"{row['speed_up']:.1f} times[^(]*\({ratios[0]:.1f} to {ratios[-1]:.1f}\)", page)
