@@ -95,7 +95,7 @@ class App:
     async def _document(self, _: Request) -> Response:
         settings = self.settings
         token = settings.token is not None
-        return reply(openapi.document(self.routes, self.shelf.models, settings.limits, token=token))
+        return reply(openapi.document(self.routes, self.shelf.options(), settings.limits, token=token))
 
     async def _server(self, _: Request) -> Response:
         return reply(protocol.server_metadata())
@@ -158,5 +158,5 @@ def _waiting(served: Served) -> int:
 
 
 async def _unknown(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    return Refusal(status, _PHRASES.get(status, "The request can't be answered.")).response()
+    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
+    return reply({"error": _PHRASES.get(status, "The request can't be answered.")}, status, headers)

@@ -20,7 +20,7 @@ from zoo.results import RowError, to_plain
 from zoo.runtime.model import BundleModel
 from zoo.runtime.model import load as open_bundle
 from zoo.runtime.serve.batching import Batcher
-from zoo.runtime.serve.inputs import Reader
+from zoo.runtime.serve.inputs import Reader, option_names
 from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import Refusal
 from zoo.runtime.serve.settings import Settings
@@ -168,6 +168,10 @@ class Shelf:
         if name not in self.models:
             raise Refusal(404, f"There is no model of that name. The models are: {', '.join(self.models)}.")
         return self.models[name]
+
+    def options(self) -> dict[str, list[str]]:
+        """The options that each model takes; none of one that isn't open yet."""
+        return {n: option_names(served.loaded.model) if served.loaded else [] for n, served in self.models.items()}
 
     @property
     def ready(self) -> bool:
