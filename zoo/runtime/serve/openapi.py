@@ -13,8 +13,9 @@ _OBJECT = {"type": "object"}
 _REFUSED = {
     "400": "What was sent can't be used.", "401": "A bearer token is needed.",
     "403": "A page of another site asked.", "404": "No such model.", "408": "The body was too slow.",
-    "409": "The bundle can't be loaded again; the old one goes on.", "413": "More than is allowed.", "415": "Of a type that is not taken.",
-    "421": "Without a token, localhost alone is answered.", "429": "Too much waits for this model; see Retry-After.", "500": "An internal error.",
+    "409": "The bundle can't be loaded again; the old one goes on.", "413": "More than is allowed.",
+    "415": "Of a type that is not taken.", "421": "Without a token, localhost alone is answered.",
+    "429": "Too much waits for this model; see Retry-After.", "500": "An internal error.",
     "503": "Not ready, too busy, or too late; see Retry-After.",
 }  # fmt: skip
 _TENSOR: dict[str, Any] = {
