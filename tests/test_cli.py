@@ -463,7 +463,7 @@ def test_from_data_to_a_bundle(pets: Path, folder: Path, tmp_path: Path) -> None
     assert made["parity"]["passed"] is True
     assert made["parity"]["source"] == "user"
     assert "is intact" in ok("verify", target)
-    assert set(json.loads(ok("verify", target, "--json"))["files"]) == {"model.onnx", "zoo.yaml"}
+    assert set(json.loads(ok("verify", target, "--json"))["files"]) == {"model.onnx", "report.html", "zoo.yaml"}
 
     graph = target / "model.onnx"
     graph.write_bytes(graph.read_bytes()[:-1] + b"!")

@@ -33,6 +33,7 @@ CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
     "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
 SELECT = "select.onnx"
+REPORT = "report.html"  # of a bundle: for people, and read by nothing of ours
 # Bytes of what is read whole, far above any that we write: a label set of a million names fits.
 _MOST_CARD = _MOST_MANIFEST = 4 << 20
 _HOLE = 1 << 30

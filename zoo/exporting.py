@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import __version__, bundle, parity, tracing
+from zoo import __version__, bundle, parity, report_card, tracing
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
@@ -68,8 +68,9 @@ def fill(
         card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
     bundle.write_card(folder, card)
     found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
-    card = card.model_copy(update={"parity": found})
+    card = card.model_copy(update={"parity": found, "history": getattr(reference, "history", ())})
     bundle.write_card(folder, card)
+    report_card.write(folder)
     return card
 
 

@@ -68,9 +68,10 @@ h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
 h2 {{ font-size: 1.1rem; margin-top: 2rem; }}
 table {{ border-collapse: collapse; }}
 th, td {{ padding: .25rem .9rem; border-bottom: 1px solid var(--line); text-align: right; }}
+th, td:not(:first-child) {{ white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; padding-left: 0; }}
 tfoot td {{ font-weight: 600; }}
-dl {{ display: grid; grid-template-columns: minmax(7rem, 11rem) 1fr; gap: .3rem 1rem; margin: 0; }}
+dl {{ display: grid; grid-template-columns: minmax(6rem, 20%) 1fr; gap: .3rem 1rem; margin: 0; }}
 dt {{ color: var(--soft); }}
 dd {{ margin: 0; min-width: 0; overflow-wrap: anywhere; white-space: pre-line; }}
 pre {{ background: var(--back); border-radius: 6px; padding: .7rem .9rem; overflow-x: auto; font-size: 13px; }}

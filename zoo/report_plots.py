@@ -75,7 +75,7 @@ def html(report: Report) -> str:
         section("Entities" if report.entities else "Labels", _score_table(scores, report)) if scores else "",
         section("Plots", figures),
         section("Most frequent mistakes", _mistakes(report)) if _mistakes(report) else "",
-        section("Training", _history(report.history)) if report.history else "",
+        section("Training", history_table(report.history)) if report.history else "",
         section("Skipped rows", bullets(report.skipped)) if report.skipped else "",
     ]
     return page(f"{report.task}: {report.rows:,} rows", sections)
@@ -221,7 +221,8 @@ def _mistakes(report: Report) -> str:
     return table(("label", "answer", "times"), [(a, b, f"{n:,}") for a, b, n in worst]) if worst else ""
 
 
-def _history(history: Sequence[Mapping[str, Any]]) -> str:
+def history_table(history: Sequence[Mapping[str, Any]]) -> str:
+    """The figures of each epoch, as HTML."""
     records = [_numbers(record) for record in history]
     names = list(dict.fromkeys(name for record in records for name in record))
     return table(names, [[f"{record[name]:.6g}" if name in record else "" for name in names] for record in records])

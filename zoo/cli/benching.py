@@ -12,7 +12,6 @@ from zoo.cli.shared import AsJson, emit, note, readable
 from zoo.errors import ConfigError
 
 if TYPE_CHECKING:
-    from zoo.bench import Timing
     from zoo.predictor import Predictor
 
 
@@ -42,6 +41,9 @@ def bench(
         typer.Option(min=1, help="Of one operator, in ONNX Runtime and torch; each one's own choice if not given."),
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the times to a .png, .svg or .pdf.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the bundle's report with the times in it, as one page.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Time a bundle: milliseconds a batch (p50, p95, p99) and rows a second, without preprocessing.
@@ -68,7 +70,14 @@ def bench(
     else:
         typer.echo(str(found))
     if plot is not None:
-        _draw(found.timings, plot)
+        from zoo.report_bench import save
+
+        note(f"Drew {save(found.timings, plot)}")
+    if html is not None:
+        from zoo.report_card import html as page
+
+        html.write_text(page(bundle, found.timings), encoding="utf-8")
+        note(f"Wrote {html}")
 
 
 def _bundles(bundle: Path, devices: Sequence[str], threads: int | None) -> dict[str, Predictor]:
@@ -105,12 +114,6 @@ def _compiled(folder: Path, devices: Sequence[str], sizes: int) -> dict[str, Pre
         model.module.compile(dynamic=False)
         found[f"torch.compile, {device}"] = model
     return found
-
-
-def _draw(timings: Sequence[Timing], path: Path) -> None:
-    from zoo.report_bench import save
-
-    note(f"Drew {save(timings, path)}")
 
 
 def _devices(given: Sequence[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import bundle, exporting
+from zoo import bundle, exporting, report_card
 from zoo.errors import ConfigError, DeviceError, QualityError
 from zoo.precision.deciding import Kept, Wanted, decide
 from zoo.precision.source import Source, opset_of, write
@@ -89,3 +89,4 @@ def _put(kept: Kept, folder: Path, card: bundle.Card) -> None:
         opset = opset_of(folder / bundle.GRAPH)
         made = made.model_copy(update={"precision": kept.precision, "opset": opset})
     bundle.write_card(folder, card.model_copy(update={"export": made, "quality": kept.quality}))
+    report_card.write(folder)
