@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from zoo.runtime.serve.batching import Batcher
+from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import Refusal
+from zoo.runtime.serve.settings import Settings
+from zoo.runtime.serve.shelf import Shelf
 
 
 class Model:
@@ -137,3 +143,25 @@ def test_closing_gives_up_on_a_model_that_does_not_end() -> None:
         waiting.cancel()
 
     run(test, delay=0)
+
+
+def test_an_old_model_leaves_memory_without_the_collector(bundles: dict[str, Path]) -> None:
+    async def reload() -> weakref.ref[Any]:
+        shelf = Shelf(Settings(), Metrics())
+        shelf.open([bundles["tagger"]])
+        await shelf.start()
+        old = shelf.served("tagger").loaded
+        assert old is not None
+        await old.predict(["Ada"], {}, "{}")
+        seen = weakref.ref(old.model)
+        del old
+        await shelf.reload("tagger")
+        await shelf.close(10)
+        return seen
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(reload())() is None
+    finally:
+        gc.enable()

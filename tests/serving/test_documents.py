@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import runpy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
+import pytest
 from starlette.testclient import TestClient
 
 Serve = Callable[..., TestClient]
@@ -53,3 +57,14 @@ def test_the_page_loads_nothing_and_may_run_nothing_else(serve: Serve) -> None:
         inline = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
         assert len(inline) == 1
         assert f"'sha256-{base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()}'" in policy
+
+
+def test_the_page_says_what_was_measured_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    monkeypatch.syspath_prepend(str(root))
+    module = runpy.run_path(str(root / "benchmarks" / "serving_load.py"))
+    found = json.loads(module["RESULT"].read_text(encoding="utf-8"))
+    assert module["told"](found) in (root / "docs" / "serving.md").read_text(encoding="utf-8").replace("\n", " ")
+    assert found["requests"] >= 100_000
+    assert (found["wrong"], found["lost"]) == (0, 0)
+    assert found["resident bytes"]["growth"] < 0.05

@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from zoo.errors import ConfigError
-from zoo.runtime.serve import logs
+from zoo.runtime.serve import logs, memory
 from zoo.runtime.serve.app import App
 from zoo.runtime.serve.guard import guarded
 from zoo.runtime.serve.settings import Settings
@@ -27,6 +27,7 @@ def run(bundles: Sequence[str | Path], settings: Settings) -> bool:
     an address that can't be listened on.
     """
     logs.configure(settings.log_format)
+    memory.settle()
     app = App(bundles, settings)
     server = uvicorn.Server(_config(app, settings))
     app.draining = lambda: server.should_exit

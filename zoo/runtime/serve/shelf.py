@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import math
 import re
@@ -19,6 +20,7 @@ from zoo.errors import ConfigError, ZooError
 from zoo.results import RowError, to_plain
 from zoo.runtime.model import BundleModel
 from zoo.runtime.model import load as open_bundle
+from zoo.runtime.serve import memory
 from zoo.runtime.serve.batching import Batcher
 from zoo.runtime.serve.inputs import Reader, option_names
 from zoo.runtime.serve.metrics import Metrics
@@ -52,9 +54,9 @@ class Loaded:
         self.name = name
         self.model = model
         self.reader = Reader(model, limits)
-        self._options: dict[str, dict[str, Any]] = {}
+        # Not a method of this object: an old model would stay in memory, in a circle, until Python looks for circles.
         self.batcher = Batcher(
-            self._work,
+            functools.partial(_work, model),
             size=limits.batch_rows,
             delay=limits.batch_delay_ms / 1000,
             most=limits.max_queue,
@@ -82,15 +84,6 @@ class Loaded:
     async def warm_up(self) -> None:
         await self.batcher.on_thread(self._warm_up)
 
-    def _work(self, key: Any, rows: list[Any]) -> list[Any]:
-        if isinstance(key, _RawKey):
-            raws, options = [raw for raw, _ in rows], rows[0][1]
-            results = self.model.predict_iter(raws, on_error="return", **options)
-            return [result if isinstance(result, RowError) else json_types(result) for result in results]
-        inputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        outputs = self.model.session.run(inputs)
-        return [{name: array[i] for name, array in outputs.items()} for i in range(len(rows))]
-
     def _warm_up(self) -> None:
         task = self.model.task
         options = dict(task.sample_options)
@@ -98,6 +91,17 @@ class Loaded:
             options["max_new_tokens"] = 2
         # An error that a built-in sample gives is the sample's.
         list(self.model.predict_iter(task.samples()[:1], on_error="return", **options))
+
+
+def _work(model: BundleModel, key: Any, rows: list[Any]) -> list[Any]:
+    """What a batch is answered with, on the model's thread."""
+    if isinstance(key, _RawKey):
+        raws, options = [raw for raw, _ in rows], rows[0][1]
+        results = model.predict_iter(raws, on_error="return", **options)
+        return [result if isinstance(result, RowError) else json_types(result) for result in results]
+    inputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    outputs = model.session.run(inputs)
+    return [{name: array[i] for name, array in outputs.items()} for i in range(len(rows))]
 
 
 @final
@@ -198,7 +202,7 @@ class Shelf:
         self._metrics.reload(name, True)
         _log.info("model was loaded again", extra={"fields": {"model": name}})
         if old is not None:
-            task = asyncio.create_task(old.batcher.close(None))
+            task = asyncio.create_task(_put_away(old))
             self._old.add(task)
             task.add_done_callback(self._old.discard)
 
@@ -209,6 +213,13 @@ class Shelf:
 
     def _open(self, folder: Path) -> BundleModel:
         return open_bundle(folder, device=self._settings.device, threads=self._settings.threads)
+
+
+async def _put_away(old: Loaded) -> bool:
+    done = await old.batcher.close(None)
+    del old
+    await asyncio.to_thread(memory.trim)
+    return done
 
 
 def name_of(folder: Path) -> str:
