@@ -33,6 +33,7 @@ COMMANDS = [
     "schema",
     "pull",
     "predict",
+    "batch",
     "finetune",
     "evaluate",
     "export",

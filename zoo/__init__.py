@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zoo import runtime
+    from zoo.batching import batch
     from zoo.bundle import verify
     from zoo.catalog import info, list_models
     from zoo.index import Index
@@ -25,6 +26,7 @@ _DOOR = {
     "ModelSpec": "zoo.spec",
     "Report": "zoo.report",
     "TrainConfig": "zoo.training.config",
+    "batch": "zoo.batching",
     "export": "zoo.model",
     "info": "zoo.catalog",
     "lint": "zoo.training.lint",
@@ -35,8 +37,8 @@ _DOOR = {
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
-    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "export", "info", "lint", "list_models",
-    "load", "runtime", "verify",
+    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "batch", "export", "info", "lint",
+    "list_models", "load", "runtime", "verify",
 ]  # fmt: skip
 
 

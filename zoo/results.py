@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -370,3 +371,16 @@ Result: TypeAlias = (
 def to_plain(result: Any) -> Any:
     """A result, or a list of them, as JSON types."""
     return _plain(result)
+
+
+def to_json(result: Any) -> Any:
+    """The same of a result or an embedding, strictly: a number that is not finite is null."""
+    return _finite(result.tolist() if hasattr(result, "tolist") else to_plain(result))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

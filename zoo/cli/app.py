@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import zoo
-from zoo.cli import benching, bundles, checking, finding, learning, predicting, searching, serving
+from zoo.cli import batching, benching, bundles, checking, finding, learning, predicting, searching, serving
 
 app = typer.Typer(
     name="zoo",
@@ -28,6 +28,7 @@ for command in (
     bundles.export,
     bundles.verify,
     benching.bench,
+    batching.batch,
     serving.serve,
     searching.index,
     searching.search,

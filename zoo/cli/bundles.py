@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,6 +65,10 @@ def export(
     tolerance: Annotated[
         float, typer.Option(help="Allowed difference of any output, times the larger of 1 and the largest output.")
     ] = 1e-4,
+    layout: Annotated[
+        str,
+        typer.Option(metavar="bundle|triton", help="triton: into a model repository of Triton; of a bundle, too."),
+    ] = "bundle",
     task: TaskOption = None,
     labels: Labels = None,
     weights: Weights = PRETRAINED,
@@ -78,35 +85,79 @@ def export(
         raise ConfigError("Give one folder to write: zoo export MODEL BUNDLE, or zoo export MODEL -o BUNDLE.")
     target = target or output
     assert target is not None
-    bundle.check_target(target)
-    renamed = pairs(columns, "--columns")
-    loaded = load_model(
-        model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu",
-        adapter=adapter,
-    )  # fmt: skip
-    made = loaded.export(
-        target,
-        precision=precision,
-        calibration=calibration,
-        test=test,
-        columns=renamed,
-        max_drop=max_drop,
-        runs_on=runs_on,  # type: ignore[arg-type]  # export() checks it
-        samples=samples or None,
-        tolerance=tolerance,
-    )
+    if layout != "bundle" and _is_bundle(model):
+        written = _laid_out(Path(model), model, target, layout, runs_on)
+        if as_json:
+            emit({"models": [str(path) for path in written], "bytes": _size(*written)})
+        else:
+            typer.echo(_told(written))
+        return
+    with _place(model, target, layout) as place:
+        renamed = pairs(columns, "--columns")
+        loaded = load_model(
+            model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu",
+            adapter=adapter,
+        )  # fmt: skip
+        made = loaded.export(
+            place,
+            precision=precision,
+            calibration=calibration,
+            test=test,
+            columns=renamed,
+            max_drop=max_drop,
+            runs_on=runs_on,  # type: ignore[arg-type]  # export() checks it
+            samples=samples or None,
+            tolerance=tolerance,
+        )
+        written = [target] if layout == "bundle" else _laid_out(place, model, target, layout, runs_on)
     found, quality = made.card.parity, made.card.quality
     assert found is not None
     if as_json:
-        emit({
-            "bundle": str(target), "task": made.card.task, "parity": found, "quality": quality, "bytes": _size(target),
-        })  # fmt: skip
+        where: dict[str, Any] = {"bundle": str(target)}
+        if layout != "bundle":
+            where = {"models": [str(path) for path in written]}
+        emit({**where, "task": made.card.task, "parity": found, "quality": quality, "bytes": _size(*written)})
         return
     from zoo.parity import explain
     from zoo.precision import explain as explain_quality
 
     told = "" if quality is None else f"{explain_quality(quality)}\n"
-    typer.echo(f"{explain(found)}\n{told}Wrote {target} ({_size(target) / 1e6:.1f} MB).")
+    typer.echo(f"{explain(found)}\n{told}{_told(written)}")
+
+
+def _is_bundle(model: str) -> bool:
+    path = Path(model)
+    return bundle.is_folder(path) and bundle.read_card(path).kind == "bundle"
+
+
+@contextmanager
+def _place(model: str, target: Path, layout: str) -> Iterator[Path]:
+    """Where the bundle is written: its target, or on the way to another layout a folder that goes."""
+    if layout == "bundle":
+        bundle.check_target(target)
+        yield target
+        return
+    from zoo import layouts
+
+    if layout != "triton":
+        raise ConfigError(f"--layout is {layout!r}; it is bundle or triton.")
+    for name in (layouts.model_name(model), f"{layouts.model_name(model)}_graph"):
+        layouts.check_model(target, name)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        yield Path(folder) / "bundle"
+
+
+def _laid_out(source: Path, model: str, target: Path, layout: str, device: str) -> list[Path]:
+    from zoo import layouts
+
+    if layout != "triton":
+        raise ConfigError(f"--layout is {layout!r}; it is bundle or triton.")
+    models = layouts.triton(source, target, name=layouts.model_name(model), device=device)  # type: ignore[arg-type]
+    return [target / name for name in models]
+
+
+def _told(written: Sequence[Path]) -> str:
+    return f"Wrote {' and '.join(map(str, written))} ({_size(*written) / 1e6:.1f} MB)."
 
 
 @readable
@@ -123,5 +174,5 @@ def verify(
         typer.echo(f"{folder} is intact: {len(files)} files, {size / 1e6:.1f} MB.")
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _size(*folders: Path) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())

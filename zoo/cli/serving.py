@@ -20,7 +20,12 @@ TOKEN = "ZOO_SERVE_TOKEN"
 @with_fields(Limits, panel="Limits and batches")
 def serve(
     bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="What `zoo export` wrote.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="BUNDLE...",
+            help="What `zoo export` wrote; NAME=BUNDLE gives it another name in the routes.",
+            show_default=False,
+        ),
     ],
     host: Annotated[str, typer.Option(help="Address to listen on; other than this machine's needs a token.")] = (
         "127.0.0.1"

@@ -11,7 +11,7 @@ import binascii
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from zoo.modalities.base import shorten
 from zoo.modalities.image import header
 from zoo.modalities.towers import TEXT, TowersEncoder
 from zoo.predictor import Predictor
+from zoo.runtime.raw import raw_kind
 from zoo.runtime.serve.refusals import Refusal
 from zoo.runtime.serve.settings import Limits
 
-Kind = Literal["text", "image", "audio", "row"]
 _RATE = 768_000  # Hz, the highest that recordings may have
 # Options that name a file of this machine.
 _FILES = ("lm",)
@@ -43,7 +43,7 @@ class Reader:
         self._limits = limits
         self._task = task
         self._text = encoder.text.input if isinstance(encoder, TowersEncoder) else None
-        self.kind: Kind = _kind(model)
+        self.kind = raw_kind(model.spec)
         self.columns = (task.columns[0], *task.more_inputs) if self.kind == "text" else ()
         self.optional = task.optional_inputs if self.kind == "text" else ()
         self._rate = getattr(task.spec.input, "sampling_rate", 0)
@@ -71,6 +71,19 @@ class Reader:
         if isinstance(value, Mapping) and self._text is not None and set(value) <= {self.kind, TEXT} and value:
             return {key: self._words(item) if key == TEXT else self._media(item) for key, item in value.items()}
         return self._media(value)
+
+    def element(self, element: str | bytes) -> Any:
+        """An element of BYTES as `raw` takes it: a text; a file's bytes, or in JSON its base64; JSON for a row, and for
+        an input of several columns."""
+        if self.media:
+            return {"base64": element} if isinstance(element, str) else element
+        text = element if isinstance(element, str) else element.decode("utf-8", "surrogateescape")
+        several = len(self.columns) + len(self.optional) > 1
+        if self.kind != "row" and not several:
+            return text
+        found = _object(text)
+        # A text may begin with a brace, and be no object of columns.
+        return text if found is None or (several and self.columns[0] not in found) else found
 
     def options(self, given: Any) -> tuple[str, dict[str, Any]]:
         """Options of `predict()`, checked, and as one text by which requests with the same are told."""
@@ -174,17 +187,20 @@ class Reader:
             )
 
 
-def _kind(model: Predictor) -> Kind:
-    kind = model.spec.input.kind
-    return "row" if kind == "tabular" else "audio" if kind == "mel" else kind
-
-
 def json_of(body: bytes) -> Any:
     """JSON in UTF-8, strictly. Raises Refusal (400)."""
     try:
         return json.loads(body, parse_constant=_no_constant)
     except ValueError as error:
         raise Refusal(400, f"The body is no JSON in UTF-8: {shorten(str(error), 120)}.") from error
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _no_constant(name: str) -> Any:

@@ -19,24 +19,19 @@ import zoo
 from zoo.bundle import TensorSpec
 from zoo.errors import BundleError
 from zoo.results import RowError
+from zoo.runtime.raw import OWN_PARAMETERS, RESULT
 from zoo.runtime.serve import tensors
 from zoo.runtime.serve.answers import awaited, parsed
 from zoo.runtime.serve.bodies import Budget, body_of
 from zoo.runtime.serve.contract import check_tensors
-from zoo.runtime.serve.inputs import Reader, json_of, option_names
+from zoo.runtime.serve.inputs import json_of, option_names
 from zoo.runtime.serve.refusals import Refusal, reply
 from zoo.runtime.serve.settings import Limits
 from zoo.runtime.serve.shelf import Loaded, Shelf
 from zoo.runtime.serve.tensors import Tensor
 
-RESULT = "result"
 VERSION = "1"
 _LENGTH = "Inference-Header-Content-Length"
-# Parameters of a request that are the protocol's own; all others are options of predict().
-_OWN = (
-    "binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "classification",
-    "triton_enable_empty_final_response", "headers",
-)  # fmt: skip
 
 
 class Asked(NamedTuple):
@@ -123,34 +118,12 @@ async def _results(request: Request, loaded: Loaded, raw: Tensor, options: dict[
     reader = loaded.reader
     key, _ = reader.options(options)
     size = sum(map(len, raw.data))
-    rows, _ = await parsed(size, lambda: reader.rows([_element(reader, e) for e in raw.data]), heavy=reader.media)
+    rows, _ = await parsed(size, lambda: reader.rows([reader.element(e) for e in raw.data]), heavy=reader.media)
     found = await awaited(request, loaded.predict(rows, options, key), seconds=limits.timeout)
     for index, result in enumerate(found):
         if isinstance(result, RowError):
             raise Refusal(400, f"Element {index}: {result.message}")
     return Tensor(RESULT, "BYTES", raw.shape, [json.dumps(result, separators=(",", ":")) for result in found])
-
-
-def _element(reader: Reader, element: str | bytes) -> Any:
-    """An element as `Reader.raw` takes it: a text; a file's bytes, or in JSON its base64; JSON for a row, and for an
-    input of several columns."""
-    if reader.media:
-        return {"base64": element} if isinstance(element, str) else element
-    text = element if isinstance(element, str) else element.decode("utf-8", "surrogateescape")
-    several = len(reader.columns) + len(reader.optional) > 1
-    if reader.kind != "row" and not several:
-        return text
-    found = _object(text)
-    # A text may begin with a brace, and be no object of columns.
-    return text if found is None or (several and reader.columns[0] not in found) else found
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _read(body: bytes, length: str | None) -> Asked:
@@ -173,7 +146,7 @@ def _read(body: bytes, length: str | None) -> Asked:
     if len({item.name for item in inputs}) < len(inputs):
         raise Refusal(400, "Two inputs have one name.")
     binary = parameters.get("binary_data_output") is True
-    options = {name: value for name, value in parameters.items() if name not in _OWN}
+    options = {name: value for name, value in parameters.items() if name not in OWN_PARAMETERS}
     return Asked(given.get("id"), inputs, options, _wanted(given, binary), binary)
 
 

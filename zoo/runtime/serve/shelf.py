@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,9 +15,10 @@ import numpy as np
 
 from zoo.bundle import TensorSpec
 from zoo.errors import ConfigError, ZooError
-from zoo.results import RowError, to_plain
+from zoo.results import RowError, to_json
 from zoo.runtime.model import BundleModel
 from zoo.runtime.model import load as open_bundle
+from zoo.runtime.raw import NAME
 from zoo.runtime.serve import memory
 from zoo.runtime.serve.batching import Batcher
 from zoo.runtime.serve.inputs import Reader, option_names
@@ -27,7 +26,6 @@ from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import Refusal
 from zoo.runtime.serve.settings import Settings
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _log = logging.getLogger("zoo.serve")
 
 
@@ -98,7 +96,7 @@ def _work(model: BundleModel, key: Any, rows: list[Any]) -> list[Any]:
     if isinstance(key, _RawKey):
         raws, options = [raw for raw, _ in rows], rows[0][1]
         results = model.predict_iter(raws, on_error="return", **options)
-        return [result if isinstance(result, RowError) else json_types(result) for result in results]
+        return [result if isinstance(result, RowError) else to_json(result) for result in results]
     inputs = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     outputs = model.session.run(inputs)
     return [{name: array[i] for name, array in outputs.items()} for i in range(len(rows))]
@@ -131,8 +129,7 @@ class Shelf:
         """Read and verify every bundle. Raises BundleError, or ConfigError for names that collide."""
         if not folders:
             raise ConfigError("Nothing to serve: give at least one bundle, as `zoo export` writes it.")
-        for folder in map(Path, folders):
-            name = name_of(folder)
+        for name, folder in map(named, folders):
             if name in self.models:
                 raise ConfigError(f"Two bundles would be named {name!r}: {self.models[name].folder} and {folder}.")
             self._opened[name] = self._open(folder)
@@ -222,24 +219,19 @@ async def _put_away(old: Loaded) -> bool:
     return done
 
 
+def named(given: str | Path) -> tuple[str, Path]:
+    """A name in the routes and a folder: `flowers=/mnt/models`, or a folder alone, which has its own name."""
+    name, sign, folder = str(given).partition("=")
+    if sign and folder and NAME.fullmatch(name) and not Path(given).exists():
+        return name, Path(folder)
+    return name_of(Path(given)), Path(given)
+
+
 def name_of(folder: Path) -> str:
     """A bundle's name in the routes: its folder's, without `.bundle`. Raises ConfigError for one that fits no route."""
     name = folder.resolve().name.removesuffix(".bundle")
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise ConfigError(
             f"{folder} gives the name {name!r}, which fits no route: use letters, digits, '.', '_' and '-', up to 100."
         )
     return name
-
-
-def json_types(result: Any) -> Any:
-    """A result, or an embedding, as JSON types; a number that is not finite is null."""
-    return _finite(result.tolist() if isinstance(result, np.ndarray) else to_plain(result))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,12 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from zoo.results import Generation
+from zoo.results import Generation, to_json
 from zoo.runtime.serve.bodies import Budget, body_of
 from zoo.runtime.serve.plain import question_of
 from zoo.runtime.serve.refusals import BUSY, Refusal, explained
 from zoo.runtime.serve.settings import Limits
-from zoo.runtime.serve.shelf import Loaded, Shelf, json_types
+from zoo.runtime.serve.shelf import Loaded, Shelf
 
 Pieces = Generator[str, None, Generation]
 
@@ -61,7 +61,7 @@ class Streams:
                 async with asyncio.timeout(self._limits.timeout):
                     piece = await loaded.batcher.on_thread(lambda: _next(pieces))
                 if isinstance(piece, Generation):
-                    yield _event({"result": json_types(piece)}, name="end")
+                    yield _event({"result": to_json(piece)}, name="end")
                     return
                 yield _event({"text": piece})
         except TimeoutError:

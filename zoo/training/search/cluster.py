@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from zoo.errors import TrainingError, missing
+from zoo.cluster import connected, import_ray
+from zoo.errors import TrainingError
 from zoo.training.config import TrainConfig
 from zoo.training.search import Attempt, Plan
 from zoo.training.search.space import Choice, Dimension
@@ -24,12 +23,10 @@ def run_on_cluster(attempt: Attempt, plan: Plan, address: str, *, gpu: bool) -> 
     gpu: every trial gets a GPU of its own; else a processor core.
     plan.folder: Ray's experiment is kept in it, and an unfinished one goes on; it must be reachable from every node.
     """
-    try:
-        import ray
-        from ray import tune
-    except ImportError as error:
-        raise missing("ray", "ray", "search(cluster=...)") from error
-    with _connected(ray, address):
+    ray = import_ray("search(cluster=...)")
+    from ray import tune
+
+    with connected(ray, address):
         trainable = tune.with_resources(
             tune.with_parameters(_attempt, attempt=attempt, fixed=dict(plan.fixed), metric=plan.metric),
             {"cpu": 1, "gpu": int(gpu)},
@@ -115,17 +112,3 @@ def _read(number: int, result: Any, plan: Plan) -> Trial:
     if plan.prune and state == "complete" and options.early_stop is None and options.max_steps is None:
         state = "pruned" if len(epochs) < options.epochs else state
     return Trial(number, dict(result.config), best, state, epochs, float(found.get("seconds", 0.0)), error)
-
-
-@contextmanager
-def _connected(ray: Any, address: str) -> Iterator[None]:
-    """A connection for the search alone, unless there is one already."""
-    if ray.is_initialized():
-        yield
-        return
-    started = {} if address == "local" else {"address": address}
-    ray.init(**started, log_to_driver=False, include_dashboard=False if address == "local" else None)
-    try:
-        yield
-    finally:
-        ray.shutdown()
