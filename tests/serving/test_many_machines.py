@@ -17,11 +17,13 @@ import pytest
 from PIL import Image
 
 import zoo
-from tests.serving.conftest import png
-from tests.test_cli import fails
+from tests.serving.conftest import png, ready
+from tests.test_cli import fails, ok
 from zoo.batching import files, plan
 from zoo.batching.work import Job, Worker
 from zoo.errors import BundleError, ConfigError, DataError
+from zoo.runtime.serve import App
+from zoo.runtime.serve.shelf import named
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 APP = ROOT / "export" / "ray_serve"
@@ -183,6 +185,16 @@ def test_vectors_and_names_that_are_no_text_fit_into_parquet(tmp_path: Path) -> 
     assert files.errors_in(tmp_path / "part-000000.parquet") == 1
 
 
+def test_a_bundle_is_served_by_another_name_than_its_folders(bundles: dict[str, Path], tmp_path: Path) -> None:
+    with ready(App([f"pets={bundles['animals']}"])) as client:
+        assert client.get("/v2/models/pets").json()["name"] == "pets"
+    odd = tmp_path / "a=b.bundle"
+    odd.mkdir()
+    with pytest.raises(ConfigError, match="'a=b', which fits no route"):
+        named(odd)
+    assert named("pets=/bundle") == ("pets", Path("/bundle"))
+
+
 # ----------------------------------------------------------------------------------------------------- on a cluster
 
 
@@ -194,6 +206,13 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     # No token in the home folder, no figures sent, and as few processes as there can be.
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    # Workers are nicer than anything else on the machine, where each is its own: here they would wait for other tests.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    # Else whoever asks is answered by a replica on the node that was asked.
+    monkeypatch.setenv("RAY_SERVE_PROXY_PREFER_LOCAL_NODE_ROUTING", "0")
+    # Ray Serve ends a process that a busy machine has not started in five seconds, and starts another.
+    monkeypatch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "120")
+    monkeypatch.setenv("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "120")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(APP), str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(str(APP))
     import ray
@@ -245,8 +264,9 @@ def check_batches(model: zoo.runtime.BundleModel, photos: Path, output: Path) ->
         assert (found["label"], found["score"]) == (expected.label, pytest.approx(expected.score))
     kept = (output / "part-000001.parquet").stat().st_mtime_ns
     (output / "part-000003.parquet").unlink()
-    again = zoo.batch(model.folder, photos, output, workers=2, part_rows=2)
-    assert (again.rows, again.errors, again.kept) == (9, 1, 4)
+    command = ("batch", model.folder, photos, "-o", output, "--workers", 2, "--part-rows", 2)
+    assert "9 inputs, 1 of them an error, 4 of 5 files kept" in ok(*command)
+    assert json.loads(ok(*command, "--json"))["kept"] == 5
     assert (output / "part-000001.parquet").stat().st_mtime_ns == kept
     assert frame.equals(pandas.read_parquet(output))
     with pytest.raises(ConfigError, match="holds another run, of other options"):
