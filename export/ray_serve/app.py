@@ -88,8 +88,9 @@ class Mounted:
         await self._app({**scope, "path": path, "raw_path": path.encode(), "root_path": ""}, receive, named)
 
 
-def app(args: Args) -> serve.Application:
-    """What `serve run` builds: an application of its own for the bundles that are scaled together."""
+def app(given: dict[str, Any]) -> serve.Application:
+    """What `serve run` builds: one application of the bundles that are scaled together. given: as `Args` says."""
+    args = Args.model_validate(given)
     options = Bundles.options(
         num_replicas=args.replicas,
         # The batches of `zoo.runtime.serve` need requests that wait for each other; Ray's own default is 5.
