@@ -103,6 +103,7 @@ def test_rows_of_tables_whatever_their_form(form: str, bundles: dict[str, Path],
     assert (last["row"], last["result"]) == (3, None)
     # As a spreadsheet counts: the csv's first row has the names.
     assert f"{table.name} row {5 if form == 'csv' else 4}" in last["error"]
+    assert ("column 'review': the cell is empty" in last["error"]) == (form != "jsonl")
 
 
 def test_a_table_that_is_damaged_is_one_line_beside_the_others(bundles: dict[str, Path], tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ class _Rows:
         columns, self._naming = table.load(list(found.values()))
         self._columns: dict[str, Column] = {role: columns[name] for role, name in found.items()}
         self._cells = {role: Cell(role, folder=table.folder, written=table.written) for role in found}
+        self._names = found
         self._needed = roles.needed
         self._whole = roles.whole
         self._written = table.written
@@ -124,7 +125,8 @@ class _Rows:
         try:
             return self._record(row) if self._whole else self._input(row)
         except DataError as error:
-            raise DataError(f"{self._naming.where(row)}: {error}", row=self._naming.number(row)) from error
+            where = self._naming.where(row) + (f", column {error.column!r}" if error.column else "")
+            raise DataError(f"{where}: {error}", row=self._naming.number(row), column=error.column) from error
 
     def _record(self, row: int) -> Mapping[str, Any]:
         cells = {name: column[row] for name, column in self._columns.items()}
@@ -138,8 +140,13 @@ class _Rows:
         read = {}
         for role, column in self._columns.items():
             value = column[row]
-            if role in self._needed or not (value is None or value == ""):
+            if role not in self._needed and (value is None or value == ""):
+                continue
+            try:
                 read[role] = self._cells[role].read(value)
+            except DataError as error:
+                named = None if isinstance(value, Broken) else self._names[role]
+                raise DataError(str(error), column=named) from error
         return read if len(read) > 1 else next(iter(read.values()))
 
 
