@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 # A protobuf file ends at 2 GB; what is larger keeps its weights beside the graph.
 INLINE_BYTES = 1_800_000_000
-OPSET = 18
+# The first with whole attentions, RMS norms and rotary embeddings as ONNX's own operators: ONNX Runtime's fused kernels
+# run them, on CPU and CUDA, and other readers of the graph can, too. ONNX Runtime 1.23 knows it, and gives NaN for a
+# row of an attention in which everything is masked; 1.24 does not.
+OPSET = 23
 _SMALL = 1024  # bytes of a weight that stays in its graph
 
 
@@ -72,6 +75,7 @@ def write_graph(
         )
         assert program is not None
         _free_names(program.model.graph, set(outputs))
+        _rotate_every_row(program.model.graph)
         _forget_traces(program.model.graph)
         program.save(str(path), external_data=size > INLINE_BYTES)
     return outputs
@@ -84,6 +88,28 @@ def _free_names(graph: Any, names: set[str]) -> None:
         for value in node.outputs:
             if value.name in names and id(value) not in ends:
                 value.name = f"{value.name}_inner"
+
+
+def _rotate_every_row(graph: Any) -> None:
+    """Angles of one row for all of a batch, made as many as there are rows: the operator wants them so.
+
+    onnxscript's rule puts `RotaryEmbedding` in place of products that broadcast (ModernBERT's), and does not look.
+    """
+    import numpy as np
+    import onnx_ir as ir
+
+    sides = ir.Value(name="one_row", const_value=ir.tensor(np.ones(2, dtype=np.int64)))
+    for node in [node for node in graph if node.op_type == "RotaryEmbedding"]:
+        angles = node.inputs[1].producer().inputs[0].shape
+        if angles is None or angles[0] != 1:
+            continue
+        graph.initializers.setdefault(sides.name, sides)
+        rows = ir.node("Shape", [node.inputs[0]], {"start": 0, "end": 1})
+        shape = ir.node("Concat", [rows.outputs[0], sides], {"axis": 0})
+        wide = [ir.node("Expand", [value, shape.outputs[0]]) for value in node.inputs[1:3]]
+        graph.insert_before(node, [rows, shape, *wide])
+        for place, made in enumerate(wide, start=1):
+            node.replace_input_with(place, made.outputs[0])
 
 
 def _forget_traces(graph: Any) -> None:
