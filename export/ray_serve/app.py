@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ray import serve
 
 from zoo.runtime.serve import App, Limits, Settings
+from zoo.runtime.serve.refusals import Refusal
+from zoo.runtime.serve.settings import is_loopback
 
 TOKEN = "ZOO_SERVE_TOKEN"
 Scope = MutableMapping[str, Any]
@@ -48,6 +50,7 @@ class Bundles:
 
     def __init__(self, args: Args) -> None:
         token = _token(args.token_file)
+        self._local = token is None
         settings = Settings(
             # Without a token it answers to this machine's own names alone, as `zoo serve` does.
             host="127.0.0.1" if token is None else "0.0.0.0",
@@ -59,7 +62,7 @@ class Bundles:
         self._served = App(args.bundles, settings)
 
     def __serve_build_asgi_app__(self) -> Mounted:
-        return Mounted(self._served)
+        return Mounted(self._served, local=self._local)
 
     async def check_health(self) -> None:
         """Ray counts a replica in when this returns: not before its models are warm."""
@@ -68,15 +71,24 @@ class Bundles:
 
 
 class Mounted:
-    """ASGI: the application below the prefix of its route. Each answer says which replica gave it."""
+    """ASGI: the application below the prefix of its route. Each answer says which replica gave it.
 
-    def __init__(self, app: App) -> None:
+    local: answer clients on the proxy's own machine alone: Ray may listen for others, and a Host is easily forged.
+    """
+
+    def __init__(self, app: App, *, local: bool) -> None:
         self._app = app
+        self._local = local
         self._replica = serve.get_replica_context().replica_id.unique_id.encode()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+
+        if self._local and not is_loopback((scope.get("client") or ("",))[0]):
+            refusal = Refusal(403, "Without a token this server answers its own machine alone.")
+            await refusal.response()(scope, receive, send)
             return
 
         async def named(message: MutableMapping[str, Any]) -> None:

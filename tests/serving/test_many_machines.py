@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from zoo.batching import files, plan
 from zoo.batching.work import Job, Worker
 from zoo.errors import BundleError, ConfigError, DataError
 from zoo.runtime.serve import App
+from zoo.runtime.serve.settings import is_loopback
 from zoo.runtime.serve.shelf import named
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -283,11 +285,14 @@ def build(arguments: dict[str, Any]) -> Any:
 
 
 def check_serving(bundle: Path, model: zoo.runtime.BundleModel) -> None:
+    import ray
     from ray import serve
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    serve.start(proxy_location="HeadOnly", http_options={"port": port}, logging_config={"log_level": "ERROR"})
+    serve.start(
+        proxy_location="HeadOnly", http_options={"host": "0.0.0.0", "port": port}, logging_config={"log_level": "ERROR"}
+    )
     serve.run(build({"bundles": str(bundle), "replicas": "2"}), name="animals", route_prefix="/here")
     base = f"http://127.0.0.1:{port}/here"
     with urllib.request.urlopen(f"{base}/v2/models/{model.folder.stem}/ready", timeout=60) as answer:
@@ -303,6 +308,12 @@ def check_serving(bundle: Path, model: zoo.runtime.BundleModel) -> None:
         assert (found["label"], found["score"]) == (expected.label, pytest.approx(expected.score))
         if len(answered) == 2:
             break
+    # What Ray listens on for other machines is answered only with a token.
+    address = ray.util.get_node_ip_address()
+    if not is_loopback(address):
+        stranger = urllib.request.Request(f"http://{address}:{port}/here/v2", headers={"host": "localhost"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(stranger, timeout=60)
     nodes = {name.rpartition("#")[2]: node for name, node in places("SERVE_REPLICA").items()}
     assert len({nodes[replica] for replica in answered}) == 2, "replicas on both nodes answered"
     sys.modules.pop("app")
