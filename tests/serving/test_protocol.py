@@ -88,6 +88,8 @@ def broken(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         (broken(lambda a: a["inputs"].append(a["inputs"][0])), "have one name"),
         (broken(lambda a: a["inputs"][0].update(datatype="INT32")), "is of INT64, and INT32 came"),
         (broken(lambda a: a["inputs"][0].update(datatype="BF16")), "datatype is one of"),
+        # Found by the fuzzer that coverage leads.
+        (broken(lambda a: a["inputs"][0].update(datatype={})), "datatype is one of"),
         (broken(lambda a: a["inputs"][0].update(shape=[1, 4])), "data has 3 elements"),
         (broken(lambda a: a["inputs"][0].update(shape=[3], data=[1, 2, 3])), "has the shape [-1, -1], and [3] came"),
         (broken(lambda a: a["inputs"][0].update(shape=[1, -3])), "shape is a list"),

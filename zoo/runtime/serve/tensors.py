@@ -40,7 +40,7 @@ def read(entry: Any, binary: memoryview | None) -> Tensor:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise Refusal(400, "Each of inputs is an object with name, shape, datatype and data.")
     name, datatype = entry["name"], entry.get("datatype")
-    if datatype != "BYTES" and datatype not in DTYPES:
+    if not isinstance(datatype, str) or (datatype != "BYTES" and datatype not in DTYPES):
         raise Refusal(400, f"Input {name[:80]!r}: datatype is one of BYTES, {', '.join(DTYPES)}.")
     shape = _shape(name, entry.get("shape"))
     data: Any
