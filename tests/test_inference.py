@@ -90,6 +90,15 @@ def test_batches_never_break_the_limits_but_for_a_row_that_is_too_long_alone() -
     assert sum(len(batch) for batch in batches(windows, Limits(3, 100))) == len(windows)
 
 
+def test_no_window_is_padded_by_more_than_the_limit_but_where_text_is_written() -> None:
+    windows = [Example({}, length) for length in (30, 9, 21, 22, 1, 29)]
+    cut = [[window.length for window in batch] for batch in batches(windows, Limits(32, None, 8))]
+    assert cut == [[30, 29, 22], [21], [9, 1]]
+    assert limits_of("auto", "text").padding == 8
+    assert limits_of("auto", "text", writing=True).padding is None
+    assert limits_of(4, "text").padding is None
+
+
 def test_an_endless_source_is_read_lazily() -> None:
     taken: list[int] = []
 

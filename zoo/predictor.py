@@ -230,7 +230,7 @@ class Predictor(ABC):
     def _generate(
         self, inputs: Iterable[Any], options: GenerateOptions, batch_size: BatchSize, on_error: OnError
     ) -> Iterator[Generation | RowError]:
-        limits = limits_of(batch_size, "text", accelerated=self.accelerated)
+        limits = limits_of(batch_size, "text", accelerated=self.accelerated, writing=True)
         rows = enumerate(inputs)
         while chunk := list(islice(rows, limits.rows)):
             prompts = [self._prompt(row, raw, options, on_error) for row, raw in chunk]
@@ -271,6 +271,7 @@ class Predictor(ABC):
             batch_size=batch_size,
             accelerated=self.accelerated,
             on_error=on_error,
+            writing=True,
         )
         for outcome in outcomes:
             yield outcome.error or self.task.decode(outcome.outputs, outcome.windows, options)

@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from zoo.runtime.serve import openapi, page, plain, protocol
@@ -27,7 +25,6 @@ from zoo.runtime.serve.shelf import Served, Shelf
 from zoo.runtime.serve.streaming import Streams
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-_PHRASES = {404: "There is no such route.", 405: "This route takes another method."}
 
 
 @final
@@ -52,16 +49,15 @@ class App:
         self.metrics.watch_held(lambda: self.budget.held)
         for name, served in self.shelf.models.items():
             self.metrics.watch(name, functools.partial(_waiting, served))
-        starlette = Starlette(
-            routes=self._routes(), lifespan=self._lifespan, exception_handlers={HTTPException: _unknown}
-        )
-        self._gate = Gate(starlette, self.settings, self.metrics)
+        # Without Starlette's own layers: errors are answered in `_named`, and by the gate.
+        router = Router(self._routes(), default=_unknown, lifespan=self._lifespan)
+        self._gate = Gate(router, self.settings, self.metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._gate(scope, receive, send)
 
     @contextlib.asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
         starting = asyncio.create_task(self.shelf.start())
         try:
             yield
@@ -72,6 +68,10 @@ class App:
     def _routes(self) -> list[Route]:
         model = "/v2/models/{name}"
         pairs: list[tuple[str, str, Endpoint]] = [
+            # What is asked most comes first: routes are tried in turn.
+            ("POST", "/predict/{name}", self._predict),
+            *(("POST", f"{model}{version}/infer", self._infer) for version in ("", "/versions/{version}")),
+            ("POST", "/predict/{name}/stream", self._streams.answer),
             ("GET", "/", self._page),
             ("GET", "/openapi.json", self._document),
             ("GET", "/v2", self._server),
@@ -81,13 +81,10 @@ class App:
             ("POST", "/v2/repository/models/{name}/load", self._load),
             *(("GET", f"{model}{version}", self._model) for version in ("", "/versions/{version}")),
             *(("GET", f"{model}{version}/ready", self._model_ready) for version in ("", "/versions/{version}")),
-            *(("POST", f"{model}{version}/infer", self._infer) for version in ("", "/versions/{version}")),
-            ("POST", "/predict/{name}", self._predict),
-            ("POST", "/predict/{name}/stream", self._streams.answer),
             ("GET", "/metrics", self._metrics),
         ]
         self.routes = [(method, path) for method, path, _ in pairs]
-        return [Route(path, _named(path, endpoint), methods=[method]) for method, path, endpoint in pairs]
+        return [_Methods(path, _named(path, endpoint), methods=[method]) for method, path, endpoint in pairs]
 
     async def _page(self, _: Request) -> Response:
         return page.response()
@@ -157,6 +154,17 @@ def _waiting(served: Served) -> int:
     return served.loaded.batcher.waiting if served.loaded is not None else 0
 
 
-async def _unknown(_: Request, error: Exception) -> Response:
-    status, headers = (error.status_code, error.headers) if isinstance(error, HTTPException) else (500, None)
-    return reply({"error": _PHRASES.get(status, "The request can't be answered.")}, status, headers)
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    await Refusal(404, "There is no such route.").response()(scope, receive, send)
+
+
+class _Methods(Route):
+    """A route that says of another method what it takes."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.methods and scope["method"] not in self.methods:
+            answer = Refusal(405, "This route takes another method.").response()
+            answer.headers["Allow"] = ", ".join(sorted(self.methods))
+            await answer(scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)

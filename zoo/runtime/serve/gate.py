@@ -87,15 +87,13 @@ class Gate:
     def _note(self, scope: Scope, answer: _Answer, seconds: float) -> None:
         state: dict[str, Any] = scope["state"]
         self._metrics.request(state["route"], state["model"], answer.status, seconds)
-        _log.info(
-            "request",
-            extra={
-                "fields": {
-                    "id": answer.id, "method": scope["method"], "route": state["route"], "model": state["model"],
-                    "status": answer.status, "ms": round(seconds * 1000, 2), "bytes": answer.size,
-                }
-            },
-        )  # fmt: skip
+        fields = {
+            "id": answer.id, "method": scope["method"], "route": state["route"], "model": state["model"],
+            "status": answer.status, "ms": round(seconds * 1000, 2), "bytes": answer.size,
+        }  # fmt: skip
+        if _log.isEnabledFor(logging.INFO):
+            # Not info(), which looks for the line that it was called from.
+            _log.handle(_log.makeRecord(_log.name, logging.INFO, "", 0, "request", (), None, extra={"fields": fields}))
 
 
 class _Answer:

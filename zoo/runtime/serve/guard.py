@@ -28,7 +28,7 @@ class Guard(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        self._inner.connection_made(transport)  # type: ignore[arg-type]
+        self._inner.connection_made(_Quiet(transport))  # type: ignore[arg-type]
         self._start()
 
     def data_received(self, data: bytes) -> None:
@@ -74,6 +74,21 @@ class Guard(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(answer)
             self._transport.close()
+
+
+class _Quiet:
+    """A transport that drops what is written after its end, as asyncio's does: uvloop's raises, and uvicorn writes the
+    answers of requests that were sent one behind the other before it learns that their client has left."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def guarded(seconds: float, rest: int) -> type[asyncio.Protocol]:

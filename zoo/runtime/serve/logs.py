@@ -37,7 +37,7 @@ def configure(kind: Literal["json", "text"]) -> None:
     """Send the records of the server, and of uvicorn, to standard error."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if kind == "json" else _Text())
-    for name in ("zoo.serve", "uvicorn.error"):
+    for name in ("zoo.serve", "uvicorn.error", "asyncio"):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(logging.INFO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import final
 
@@ -19,6 +20,7 @@ class Metrics:
         registry = self._registry = CollectorRegistry()
         by = ("route", "model")
         self._requests = Counter("zoo_requests", "Requests that were answered.", (*by, "status"), registry=registry)
+        self._of = functools.cache(self._figures)
         self._seconds = Histogram("zoo_request_seconds", "From the headers to the answer.", by, registry=registry)
         self._rows = Histogram(
             "zoo_batch_rows", "Inputs that were answered together.", ("model",), buckets=_ROWS, registry=registry
@@ -30,8 +32,12 @@ class Metrics:
         self._held = Gauge("zoo_held_bytes", "Bodies in memory.", registry=registry)
 
     def request(self, route: str, model: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, model, str(status)).inc()
-        self._seconds.labels(route, model).observe(seconds)
+        counter, histogram = self._of(route, model, status)
+        counter.inc()
+        histogram.observe(seconds)
+
+    def _figures(self, route: str, model: str, status: int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(route, model, str(status)), self._seconds.labels(route, model)
 
     def batch(self, model: str, rows: int, seconds: float) -> None:
         self._rows.labels(model).observe(rows)

@@ -37,7 +37,9 @@ def run(bundles: Sequence[str | Path], settings: Settings) -> bool:
         logs.log.info(
             "listening", extra={"fields": {"url": f"http://{shown}:{port}", "models": list(app.shelf.models)}}
         )
-        asyncio.run(_serve(server, app, listener))
+        # uvloop, where it is installed.
+        with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
+            runner.run(_serve(server, app, listener))
     return app.clean
 
 
