@@ -1,11 +1,11 @@
-"""Four tiny bundles, exported once for all workers, and a client of the application without a socket."""
+"""Tiny bundles, exported once for all workers, and a client of the application without a socket."""
 
 from __future__ import annotations
 
 import fcntl
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,18 +28,28 @@ LOCAL = "http://localhost"
 
 
 @pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> dict[str, Path]:
-    from tests.conformance.conftest import tiny_model
-
+def export(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[..., dict[str, Path]]:
+    """export({"tagger": (model, task)}) gives the bundles by name; each is exported once for all workers."""
     root = tmp_path_factory.getbasetemp()
     folder = (root if worker_id == "master" else root.parent) / "served"
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for name, (model, task) in MODELS.items():
-            if not (folder / f"{name}.bundle").exists():
-                tiny_model(model, task).export(folder / f"{name}.bundle")
-    return {name: folder / f"{name}.bundle" for name in MODELS}
+
+    def run(models: Mapping[str, tuple[str, str]]) -> dict[str, Path]:
+        from tests.conformance.conftest import tiny_model
+
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for name, (model, task) in models.items():
+                if not (folder / f"{name}.bundle").exists():
+                    tiny_model(model, task).export(folder / f"{name}.bundle")
+        return {name: folder / f"{name}.bundle" for name in models}
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def bundles(export: Callable[..., dict[str, Path]]) -> dict[str, Path]:
+    return export(MODELS)
 
 
 @pytest.fixture
