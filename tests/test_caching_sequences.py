@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import zoo
-from tests.test_caching import PROMPTS, Pair, outspoken
+from tests.test_caching import PROMPTS, Pair, drained, outspoken
 from zoo import bundle as folders
 from zoo import parity
 from zoo.backends.transformers.seq2seq import Seq2SeqModule
-from zoo.errors import ParityError
+from zoo.errors import ConfigError, ParityError
 from zoo.modalities.base import pad
 from zoo.runtime.caching import select_rows
 from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
@@ -122,3 +122,51 @@ def test_a_stepper_can_begin_again(pair: Pair) -> None:
     first = stepper.start(inputs, np.array([[0]]))
     stepper.advance(first.argmax(axis=1))
     np.testing.assert_array_equal(stepper.start(inputs, np.array([[0]])), first)
+
+
+@pytest.mark.parametrize("options", [GREEDY, {**GREEDY, "do_sample": True, "temperature": 3.0, "seed": 2}])
+def test_a_stream_is_the_prediction_in_pieces(pair: Pair, options: dict[str, Any]) -> None:
+    for model in pair:
+        for text in PROMPTS[:2]:
+            whole = model.predict(text, **options)
+            pieces, result = drained(model.stream(text, **options))
+            assert "".join(pieces) == whole.text
+            assert result == whole
+
+
+def test_the_first_piece_comes_before_the_last_token(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, bundle = pair
+    runs: list[int] = []
+    real = CachedSequences.advance
+    monkeypatch.setattr(CachedSequences, "advance", lambda self, tokens: runs.append(1) or real(self, tokens))
+    stream = bundle.stream("Once upon", **{**GREEDY, "do_sample": True, "temperature": 3.0, "max_new_tokens": 23})
+    next(stream)
+    assert len(runs) < 12
+
+
+def test_beams_are_not_streamed(pair: Pair) -> None:
+    with pytest.raises(ConfigError, match=r"num_beams is 4.*Stream with num_beams=1"):
+        pair[1].stream("Once", num_beams=4)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "options"),
+    [(2, {}), (2, {"return_timestamps": True}), (2, {"no_speech_threshold": 0.0, "logprob_threshold": 0.0}), (33, {})],
+)
+def test_what_is_heard_is_streamed(whisper: Pair, seconds: int, options: dict[str, Any]) -> None:
+    """Token by token, or window by window where a window's end is heard again, or may be left out."""
+    sound = {"array": np.random.default_rng(0).normal(0, 0.1, 16000 * seconds), "sampling_rate": 16000}
+    settings = {**options, "language": "en", "max_new_tokens": 9, "num_beams": 1}
+    for model in whisper:
+        whole = model.predict(sound, **settings)
+        pieces, result = drained(model.stream(sound, **settings))
+        assert "".join(pieces) == whole.text
+        assert result == whole
+        if not options and seconds == 2:
+            assert len(pieces) > 1
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    model = outspoken("whisper-tiny", "automatic-speech-recognition")
+    return model, model.export(tmp_path_factory.mktemp("bundles") / "whisper.bundle")

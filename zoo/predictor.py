@@ -11,17 +11,18 @@ import numpy as np
 
 from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
-from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, run_rows
+from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, make_batch, run_rows
 from zoo.modalities.base import Array, Encoder, Example, pad
 from zoo.modalities.text import TextEncoder
 from zoo.modalities.towers import TEXT, TowersEncoder
 from zoo.results import Generation, RowError
 from zoo.spec import ModelSpec
 from zoo.tasks import caching
-from zoo.tasks.base import Task
+from zoo.tasks.base import Task, Writer
 from zoo.tasks.contrastive import LABELS, CandidateOptions, Contrastive
 from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
+from zoo.tasks.pieces import pieces_of
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
 if TYPE_CHECKING:
@@ -105,21 +106,24 @@ class Predictor(ABC):
             return self._write(inputs, parsed, batch_size, on_error)
         return self._decode(inputs, parsed, batch_size, on_error)
 
-    def stream(self, prompt: str, **options: Any) -> Generator[str, None, Generation]:
-        """The text that follows a prompt, in pieces as they are generated: those of `predict` put together.
+    def stream(self, raw: Any, **options: Any) -> Generator[str, None, Any]:
+        """What the model writes about one input, in pieces as they come: those of `predict` put together.
 
-        prompt: one text. options: of `predict`. The generator returns the whole `Generation`:
-        `result = yield from model.stream(...)`, or the `value` of its StopIteration.
-        Raises ConfigError for a task that generates no text from a prompt, InputError for a prompt that is too long.
+        raw: a prompt, a text to summarise or translate, a recording for Whisper. options: of `predict`. The generator
+        returns the result of `predict`, a `Generation` or a `Transcript`: `result = yield from model.stream(...)`, or
+        the `value` of its StopIteration. Pieces are of a token; of recordings longer than a window, or with times, of
+        a window.
+        Raises ConfigError for a task that writes no text and for beams, InputError for what is too long.
         """
         parsed = self.task.parse_options(options)
-        if not isinstance(parsed, GenerateOptions):
-            raise ConfigError(
-                f"stream() is for text-generation, and this model is for {self.task.name}: use predict()."
-            )
-        # Not within the generator, whose errors would wait for the first piece.
-        window = self._prompt(0, prompt, parsed, "raise")[0]
-        return self._stream(window, parsed)
+        # Not within the generators, whose errors would wait for the first piece.
+        if isinstance(parsed, GenerateOptions):
+            return self._stream(self._prompt(0, raw, parsed, "raise")[0], parsed)
+        if isinstance(parsed, SequenceOptions):
+            return self._stream_written(raw, parsed)
+        raise ConfigError(
+            f"stream() is for models that write text, and this model is for {self.task.name}: use predict()."
+        )
 
     def embed(
         self,
@@ -252,6 +256,16 @@ class Predictor(ABC):
         )
         return self._generation(window, (yield from pieces), options)
 
+    def _stream_written(self, raw: Any, options: SequenceOptions) -> Generator[str, None, Any]:
+        windows = self.task.encode(self.encoder, raw, options)
+        texts = self._writer(options).stream(make_batch(self.encoder, self.task, windows))
+        return pieces_of(texts, lambda row: self.task.decode([row], windows, options))
+
+    def _writer(self, options: SequenceOptions) -> Writer:
+        writer = self.task.writer(self.encoder, self._sequence_stepper(), options)
+        assert writer is not None, f"{self.task.name} has options of a sequence, and writes none"
+        return writer
+
     def _generation(self, window: Example, made: Generated, options: GenerateOptions) -> Generation:
         text = self._text_encoder.decode(np.asarray(made.tokens, dtype=np.int64))
         return Generation(cut_at_stop(text, options.stop), window.source.text, made.tokens, made.finish_reason)
@@ -260,14 +274,12 @@ class Predictor(ABC):
         self, inputs: Iterable[Any], options: SequenceOptions, batch_size: BatchSize, on_error: OnError
     ) -> Iterator[Any]:
         """Results of an encoder-decoder model: the same loop, over a forward that generates."""
-        forward = self.task.writer(self.encoder, self._sequence_stepper(), options)
-        assert forward is not None, f"{self.task.name} has options of a sequence, and writes none"
         outcomes = run_rows(
             inputs,
             prepare=lambda raw: self.task.encode(self.encoder, raw, options),
             encoder=self.encoder,
             task=self.task,
-            forward=forward,
+            forward=self._writer(options),
             batch_size=batch_size,
             accelerated=self.accelerated,
             on_error=on_error,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import terminal
+from zoo.cli.inputs import as_raw
 from zoo.errors import ConfigError
 from zoo.results import RowError, Speech
 
@@ -33,9 +34,9 @@ def written(answered: Iterable[tuple[Any, str]], output: Path, *, several: bool)
 
 
 def print_stream(predictor: Predictor, texts: Iterable[str], options: Mapping[str, Any]) -> None:
-    """Each text and what follows it, in pieces as they are generated."""
+    """Each input and what is written about it, in pieces as they are generated."""
     for text in texts:
-        pieces = predictor.stream(text, **options)
+        pieces = predictor.stream(as_raw(text, predictor), **options)
         sys.stdout.write(f"{terminal.fit(text, 80)}\n  ")
         for piece in pieces:
             sys.stdout.write(piece.replace("\n", "\n  "))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -47,6 +47,19 @@ class Scorer(ABC):
 
     @abstractmethod
     def compute(self) -> Report: ...
+
+
+class Writer(Protocol):
+    """A forward function that generates: a batch in, outputs with `generated` out."""
+
+    def __call__(self, batch: Any) -> dict[str, Array]: ...
+
+    def stream(self, batch: Any) -> Generator[str, None, dict[str, Array]]:
+        """Of a batch of one row the text so far, each time there is more of it; then its outputs.
+
+        Raises ConfigError, before the first piece, for options whose text is known at its end alone.
+        """
+        ...
 
 
 class Task(ABC):
@@ -152,7 +165,7 @@ class Task(ABC):
         needs something to be taught on."""
         return self.encode(encoder, raw, options)
 
-    def writer(self, encoder: Encoder, stepper: Any, options: Any) -> Callable[[Any], dict[str, Array]] | None:
+    def writer(self, encoder: Encoder, stepper: Any, options: Any) -> Writer | None:
         """For a task that writes with an encoder-decoder model: the forward function that generates, or None.
 
         stepper: a `zoo.tasks.sequences.SequenceStepper`. options: an instance of `self.options`.

@@ -5,7 +5,7 @@ Each window begins where the last complete stretch of speech ended, so no word i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, final
 
@@ -15,8 +15,8 @@ from zoo.modalities.base import Array, Example
 from zoo.modalities.target_text import TargetText
 from zoo.results import Spoken
 from zoo.tasks.arrays import softmax
-from zoo.tasks.seq2seq import GENERATED, PROMPT, HasExamples, Reference
-from zoo.tasks.sequences import Made, SequenceStepper, Settings, generate
+from zoo.tasks.seq2seq import GENERATED, PROMPT, HasExamples, Reference, check_streamed
+from zoo.tasks.sequences import Made, SequenceStepper, Settings, drained, step_by_step
 from zoo.tasks.timestamps import Stretch, TimestampRule, stretches
 from zoo.tasks.whisper import WhisperTokens
 
@@ -77,7 +77,7 @@ class _Recording:
 
 @final
 class Listener:
-    """A forward function that gives `generated`, an object array `[B]` of `Heard`."""
+    """A forward function that gives `generated`, an object array `[B]` of `Heard`: a `zoo.tasks.base.Writer`."""
 
     def __init__(self, stepper: SequenceStepper, tokens: WhisperTokens, writing: TargetText, plan: Plan) -> None:
         self._stepper = stepper
@@ -90,7 +90,25 @@ class Listener:
         rows = [self._recording(example) for example in batch.examples]
         while going := [row for row in rows if row.left > 0]:
             for group in _alike(going, [len(self._head(row)) for row in going], [row.timed for row in going]):
-                self._hear(group)
+                drained(self._hear(group))
+        return self._outputs(rows)
+
+    def stream(self, batch: HasExamples) -> Generator[str, None, dict[str, Array]]:
+        check_streamed(self._plan.settings)
+        return self._texts(batch)
+
+    def _texts(self, batch: HasExamples) -> Generator[str, None, dict[str, Array]]:
+        """Token by token, where a window is the whole recording and is kept for certain; else window by window."""
+        (row,) = [self._recording(example) for example in batch.examples]
+        sure = not row.timed and self._plan.silence is None
+        while row.left > 0:
+            for (tokens,) in self._hear([row]):
+                if sure:
+                    yield self._text(tokens)
+            yield self._text([token for part in row.parts for token in part.tokens])
+        return self._outputs([row])
+
+    def _outputs(self, rows: Sequence[_Recording]) -> dict[str, Array]:
         found = np.empty(len(rows), dtype=object)
         found[:] = [self._heard(row) for row in rows]
         return {GENERATED: found}
@@ -123,8 +141,8 @@ class Listener:
             return [tokens.start]
         return [tokens.previous, *before[-(plan.longest // 2 - 1) :], tokens.start]
 
-    def _hear(self, rows: Sequence[_Recording]) -> None:
-        """One window of each row; their prompts are of one length."""
+    def _hear(self, rows: Sequence[_Recording]) -> Generator[list[tuple[int, ...]], None, None]:
+        """One window of each row, token by token; their prompts are of one length."""
         windows = np.stack([self._window(row) for row in rows])
         heads = np.array([self._head(row) for row in rows], dtype=np.int64)
         logits = self._stepper.start({FEATURES: windows}, heads)
@@ -133,7 +151,8 @@ class Listener:
         tails = np.array([row.tail for row in rows], dtype=np.int64).reshape(len(rows), -1)
         prompts = np.concatenate([heads, tails], axis=1)
         stepper = _Begun(self._stepper, logits, tails)
-        made = generate(stepper, {}, prompts, self._settings(prompts, rows[0].timed), eos_id=self._tokens.end)
+        settings = self._settings(prompts, rows[0].timed)
+        made = yield from step_by_step(stepper, {}, prompts, settings, eos_id=self._tokens.end)
         for row, one in zip(rows, made, strict=True):
             self._keep(row, one)
 

@@ -12,7 +12,7 @@ A task composes these functions; `Summarization` is the shortest example. For an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, final
 
@@ -25,7 +25,7 @@ from zoo.report import Report
 from zoo.results import Generation
 from zoo.tasks.arrays import log_softmax
 from zoo.tasks.base import IGNORE, Outputs, Scorer
-from zoo.tasks.sequences import Made, SequenceOptions, SequenceStepper, Settings, generate, settings
+from zoo.tasks.sequences import Made, SequenceOptions, SequenceStepper, Settings, drained, settings, step_by_step
 
 PROMPT = "decoder_input_ids"
 GENERATED = "generated"
@@ -107,21 +107,53 @@ def unbatched(outputs: Outputs, examples: Sequence[Example]) -> list[dict[str, A
     return rows
 
 
-def writer(
-    stepper: SequenceStepper, target: TargetText, chosen: Settings, eos_id: int | None
-) -> Callable[[HasExamples], dict[str, Array]]:
-    """A forward function that gives `generated`, an object array `[B]` of `Written`."""
+@final
+class Writing:
+    """A forward function that gives `generated`, an object array `[B]` of `Written`: a `zoo.tasks.base.Writer`."""
 
-    def forward(batch: HasExamples) -> dict[str, Array]:
+    def __init__(self, stepper: SequenceStepper, target: TargetText, chosen: Settings, eos_id: int | None) -> None:
+        self._stepper = stepper
+        self._target = target
+        self._settings = chosen
+        self._eos_id = eos_id
+
+    def __call__(self, batch: HasExamples) -> dict[str, Array]:
         found = np.empty(len(batch.examples), dtype=object)
         for rows in _by_prompt(batch.examples):
-            inputs = {name: array[rows] for name, array in batch.inputs.items() if name != PROMPT}
-            prompts = np.stack([_prompt(batch.examples[row]) for row in rows])
-            for row, made in zip(rows, generate(stepper, inputs, prompts, chosen, eos_id=eos_id), strict=True):
-                found[row] = Written(target.text(made.tokens), made)
+            for row, made in zip(rows, drained(self._steps(batch, rows)), strict=True):
+                found[row] = Written(self._target.text(made.tokens), made)
         return {GENERATED: found}
 
-    return forward
+    def stream(self, batch: HasExamples) -> Generator[str, None, dict[str, Array]]:
+        check_streamed(self._settings)
+        return self._texts(batch)
+
+    def _texts(self, batch: HasExamples) -> Generator[str, None, dict[str, Array]]:
+        steps = self._steps(batch, [0])
+        while True:
+            try:
+                (tokens,) = next(steps)
+            except StopIteration as end:
+                (made,) = end.value
+                break
+            yield self._target.text(tokens)
+        found = np.empty(1, dtype=object)
+        found[0] = Written(self._target.text(made.tokens), made)
+        return {GENERATED: found}
+
+    def _steps(self, batch: HasExamples, rows: list[int]) -> Generator[list[tuple[int, ...]], None, list[Made]]:
+        inputs = {name: array[rows] for name, array in batch.inputs.items() if name != PROMPT}
+        prompts = np.stack([_prompt(batch.examples[row]) for row in rows])
+        return step_by_step(self._stepper, inputs, prompts, self._settings, eos_id=self._eos_id)
+
+
+def check_streamed(settings: Settings) -> None:
+    """Raises ConfigError for settings whose text is known at its end alone."""
+    if settings.num_beams > 1:
+        raise ConfigError(
+            f"num_beams is {settings.num_beams}, and which beam wins is known at the end alone. Stream with "
+            "num_beams=1, or use predict()."
+        )
 
 
 def _prompt(example: Example) -> Array:

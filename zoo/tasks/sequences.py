@@ -10,9 +10,9 @@ has `SequenceOptions`, or a dataclass that extends them, as its `options`. See `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from zoo.tasks.generation import GenerateOptions, next_token
 from zoo.tasks.processors import process
 
 EarlyStopping = bool | Literal["never"]
+_T = TypeVar("_T")
 
 
 class Rule(Protocol):
@@ -177,6 +178,13 @@ def generate(
 
     inputs: the encoder's arrays `[B, ...]`. prompts: int64 `[B, P]`, what each row's decoder begins with.
     """
+    return drained(step_by_step(stepper, inputs, prompts, settings, eos_id=eos_id))
+
+
+def step_by_step(
+    stepper: SequenceStepper, inputs: Mapping[str, Array], prompts: Array, settings: Settings, *, eos_id: int | None
+) -> Generator[list[tuple[int, ...]], None, list[Made]]:
+    """The same, and after each token what every row has so far, without its end. Beams are known at their end alone."""
     logits = stepper.start(inputs, prompts)
     if settings.num_beams > 1:
         return _beam_search(stepper, logits, prompts, settings, eos_id)
@@ -184,6 +192,7 @@ def generate(
     active = rows
     while True:
         tokens = np.array([row.take(scores) for row, scores in zip(active, logits, strict=True)], dtype=np.int64)
+        yield [row.written for row in rows]
         going = np.array([i for i, row in enumerate(active) if row.finish is None], dtype=np.int64)
         if not len(going):
             return [row.result() for row in rows]
@@ -191,6 +200,16 @@ def generate(
             stepper.select(going)
             active = [active[i] for i in going]
         logits = stepper.advance(tokens[going])
+
+
+def drained(steps: Generator[Any, None, _T]) -> _T:
+    """What a generator returns in the end."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
 
 def _beam_search(
@@ -240,9 +259,14 @@ class _Row:
 
     def result(self) -> Made:
         assert self.finish is not None
+        size = len(self._tokens) - self._prompt
+        return Made(self.written, self.finish, self._score / size**self._settings.length_penalty)
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """Without prompt and end."""
         made = self._tokens[self._prompt :].tolist()
-        score = self._score / len(made) ** self._settings.length_penalty
-        return Made(tuple(made[:-1] if self.finish == "eos" else made), self.finish, score)
+        return tuple(made[:-1] if self.finish == "eos" else made)
 
 
 def _check(logits: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, final
 
@@ -15,7 +15,7 @@ from zoo.modalities.target_text import TargetText
 from zoo.results import Transcript
 from zoo.spec import MelInput
 from zoo.tasks import ctc, seq2seq
-from zoo.tasks.base import IGNORE, LossOptions, Outputs, Scorer, Task
+from zoo.tasks.base import IGNORE, LossOptions, Outputs, Scorer, Task, Writer
 from zoo.tasks.hearing import FEATURES, Heard, Listener, Plan
 from zoo.tasks.losses import cross_entropy, label_weight, refuse
 from zoo.tasks.metrics import EditCounter
@@ -128,9 +128,7 @@ class SpeechSeq2Seq(Task):
         text = "ab" * (1 + window.length * 8 // samples_seen(self._input))
         return [self._taught(encoder, window, text, next(iter(tokens.languages), None))]
 
-    def writer(
-        self, encoder: Encoder, stepper: SequenceStepper, options: SpeechOptions
-    ) -> Callable[[Any], dict[str, Array]] | None:
+    def writer(self, encoder: Encoder, stepper: SequenceStepper, options: SpeechOptions) -> Writer | None:
         writing = _words(encoder)
         tokens = read_tokens(self.spec, writing)
         return Listener(stepper, tokens, writing, self._plan(tokens, writing, options))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.tasks import seq2seq, text2text
-from zoo.tasks.base import LossOptions, Outputs, Scorer, Task
+from zoo.tasks.base import LossOptions, Outputs, Scorer, Task, Writer
 from zoo.tasks.losses import cross_entropy, label_weight, refuse
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 from zoo.tasks.textmetrics import Rouge
@@ -56,11 +56,9 @@ class Summarization(Task):
     def probe(self, encoder: Encoder, raw: Any, options: Any) -> list[Example]:
         return self.examples(encoder, raw, text2text.probe_target(raw))
 
-    def writer(
-        self, encoder: Encoder, stepper: SequenceStepper, options: Any
-    ) -> Callable[[Any], dict[str, Array]] | None:
+    def writer(self, encoder: Encoder, stepper: SequenceStepper, options: Any) -> Writer | None:
         settings = text2text.settings_of(self.spec, encoder, options, self._languages()[1])
-        return seq2seq.writer(
+        return seq2seq.Writing(
             stepper, text2text.words(encoder), settings, text2text.token_id(self.spec, "eos_token_id")
         )
 

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from zoo.results import Generation, to_json
+from zoo.results import to_json
 from zoo.runtime.serve.bodies import Budget, body_of
 from zoo.runtime.serve.plain import question_of
 from zoo.runtime.serve.refusals import BUSY, Refusal, explained
 from zoo.runtime.serve.settings import Limits
 from zoo.runtime.serve.shelf import Loaded, Shelf
 
-Pieces = Generator[str, None, Generation]
+Pieces = Generator[str, None, Any]
 
 
 @final
@@ -40,14 +40,14 @@ class Streams:
                 loaded = stack.enter_context(self._shelf.use(name))
                 request.state.model = name
                 question = await question_of(request, body, loaded.reader, self._limits)
-            if question.several or not isinstance(question.rows[0], str):
-                raise Refusal(400, "A stream is of one text.")
+            if question.several or isinstance(question.rows[0], list):
+                raise Refusal(400, "A stream is of one input.")
             if self.running >= self._limits.max_streams:
                 raise Refusal(429, "As many texts are generated as the server can. Try again.", retry_after=BUSY)
             self.running += 1
             stack.callback(self._ended)
-            prompt, options = question.rows[0], question.options
-            pieces: Pieces = await loaded.batcher.on_thread(lambda: loaded.model.stream(prompt, **options))
+            raw, options = question.rows[0], question.options
+            pieces: Pieces = await loaded.batcher.on_thread(lambda: loaded.model.stream(raw, **options))
             events = self._events(loaded, pieces, request.state.id)
             return _Events(events, stack.pop_all())
 
@@ -60,7 +60,7 @@ class Streams:
             while True:
                 async with asyncio.timeout(self._limits.timeout):
                     piece = await loaded.batcher.on_thread(lambda: _next(pieces))
-                if isinstance(piece, Generation):
+                if not isinstance(piece, str):
                     yield _event({"result": to_json(piece)}, name="end")
                     return
                 yield _event({"text": piece})
@@ -82,13 +82,13 @@ class _Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def _next(pieces: Pieces) -> str | Generation:
+def _next(pieces: Pieces) -> Any:
+    """A piece, or the result in the end."""
     # A StopIteration can't be set on a future.
     try:
         return next(pieces)
     except StopIteration as end:
-        result: Generation = end.value
-        return result
+        return end.value
 
 
 def _event(content: Any, *, name: str = "") -> bytes:
