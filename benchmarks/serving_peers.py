@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import socket
 import statistics
 import subprocess
@@ -33,10 +32,10 @@ from common import RESULTS, ROOT, environment
 
 import zoo
 from benchmarks.serving import tiny_bundles
+from benchmarks.serving.asking import wrk
 from benchmarks.serving.questions import same, sentences
 
 RESULT = RESULTS / "serving_peers.json"
-ASK = Path(__file__).parent / "serving" / "ask.lua"
 PACKAGES = ("onnxruntime", "litserve", "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
 OURS = "zoo serve"
 PEERS: dict[str, list[str]] = {
@@ -105,15 +104,6 @@ def answer(address: str, text: str) -> Any:
         return json.loads(found.read())["result"]
 
 
-def wrk(address: str, bodies: Path, connections: int, seconds: int) -> dict[str, float]:
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "-s", str(ASK), address]
-    done = subprocess.run([*command, "--", str(bodies)], capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    if found["failed"]:
-        raise RuntimeError(f"{address}: {found['failed']:.0f} of {found['requests']:.0f} requests failed")
-    return found
-
-
 def measure(work: Work, python: Path, folder: Path, rounds: int, servers: Sequence[str]) -> dict[str, Any]:
     bodies = folder / f"{work.name}.txt"
     bodies.write_text("".join(json.dumps({"inputs": text}) + "\n" for text in work.texts), encoding="utf-8")
@@ -156,15 +146,14 @@ def row(server: str, connections: int, rounds: Sequence[dict[str, float]], ours:
 
 def works(folder: Path, quick: bool) -> Iterator[Work]:
     tiny_bundles.export("mood", folder / "light.bundle")
-    yield Work("light", folder / "light.bundle", sentences(64, seed=0), (16, 64), 1 if quick else 5)
+    # Few tokens: of a light model the server is most of the work.
+    yield Work("light", folder / "light.bundle", sentences(64, seed=0, longest=4), (16, 64), 1 if quick else 5)
     if quick:
         return
     labels = ["bad", "good"]
     model = zoo.load("bert-base-uncased", task="text-classification", labels=labels, weights=None, device="cpu", seed=0)
     model.export(folder / "bert-base.bundle")
-    rng = random.Random(0)
-    texts = [" ".join(sentences(1, seed=n)[0] for n in range(rng.randint(1, 6))) for _ in range(64)]
-    yield Work("BERT-base", folder / "bert-base.bundle", texts, (16,), 20)
+    yield Work("BERT-base", folder / "bert-base.bundle", sentences(64, seed=0), (16,), 15)
 
 
 def versions(python: Path) -> dict[str, str]:

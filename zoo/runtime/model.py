@@ -93,12 +93,15 @@ def load(
     device: Device | Literal["auto"] = "cpu",
     fallback: bool = False,
     threads: int | None = None,
+    spin: bool = True,
     verify: bool = True,
 ) -> BundleModel:
     """Open an exported bundle.
 
     device: "cpu"; "cuda", which raises DeviceError when CUDA can't be had, unless `fallback`; or "auto".
     threads: of one operator, ONNX Runtime's own choice when None.
+    spin: whether these threads keep their cores busy while they wait for the next operator; False where the process has
+        other work to do.
     verify: hash every file against the manifest first; BundleError when a byte has changed.
     """
     path = Path(folder)
@@ -113,12 +116,12 @@ def load(
         )
     _check_task(path, card)
     if card.graphs is None:
-        session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads)
+        session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads, spin=spin)
         session.promise(card.inputs, card.outputs)
         return BundleModel(path, card, session)
     sessions, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
-        sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads)
+        sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads, spin=spin)
         sessions[graph.name].promise(graph.inputs, graph.outputs)
     if set(sessions) in ({"image", "text"}, {"audio", "text"}):
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))

@@ -29,12 +29,13 @@ class Session:
         device: Device | Literal["auto"] = "cpu",
         fallback: bool = False,
         threads: int | None = None,
+        spin: bool = True,
     ) -> None:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
         self.graph = graph
         ort = _onnxruntime()
-        self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads)
+        self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads, spin=spin)
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
         self.inputs = {item.name: _DTYPES.get(item.type, item.type) for item in self._session.get_inputs()}
@@ -125,12 +126,14 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open(ort: Any, graph: Path, device: str, *, fallback: bool, threads: int | None) -> Any:
+def _open(ort: Any, graph: Path, device: str, *, fallback: bool, threads: int | None, spin: bool) -> Any:
     check_graph(graph)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
+    if not spin:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers = ["CPUExecutionProvider"]
     if device != "cpu" and _cuda(ort, fallback):
         providers.insert(0, "CUDAExecutionProvider")

@@ -209,7 +209,8 @@ class Shelf:
                 await self.reload(name)
 
     def _open(self, folder: Path) -> BundleModel:
-        return open_bundle(folder, device=self._settings.device, threads=self._settings.threads)
+        # Threads that spin take from the event loop, and from other models, half of what there is.
+        return open_bundle(folder, device=self._settings.device, threads=self._settings.threads, spin=False)
 
 
 async def _put_away(old: Loaded) -> bool:
