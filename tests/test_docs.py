@@ -101,6 +101,13 @@ def test_the_page_of_quality_is_made_of_the_measured_figures() -> None:
     assert module["PAGE"].read_text(encoding="utf-8") == module["page"](found), "run: python benchmarks/quality/page.py"
 
 
+def test_the_page_of_bundles_has_the_measured_operators() -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks" / "graph_operators.py"))
+    result = json.loads(module["RESULT"].read_text(encoding="utf-8"))
+    assert [model["model"] for model in result["models"]] == list(module["MODELS"])
+    assert module["table"](result) in (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8")
+
+
 def test_the_page_of_methods_is_made_of_the_measured_figures() -> None:
     module = runpy.run_path(str(ROOT / "benchmarks" / "finetune_methods.py"))
     result = json.loads(module["RESULT"].read_text(encoding="utf-8"))

@@ -56,9 +56,9 @@ class Limits:
     padding: int | None = None
 
 
-# Measured on two cores: text gains from batches only when they are sorted and little is padded: 16 ragged texts take
-# BERT-base 1.7 times as long in one batch as one by one, and a tiny model as long; where no text is padded by more than
-# 8 tokens, no longer and 0.8. Audio is quickest one by one, images gain little beyond eight.
+# Measured on two cores: text gains from batches only when they are sorted and little is padded: ragged texts take
+# BERT-base longer in one padded batch than one by one, and no longer where none is padded by more than 8 tokens. Audio
+# is quickest one by one, images gain little beyond eight.
 _AUTO = {
     ("text", False): Limits(32, 2048, 8),
     ("text", True): Limits(512, 65_536),

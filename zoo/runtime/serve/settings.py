@@ -33,7 +33,7 @@ class Limits(Frozen):
     )
     drain_timeout: float = Field(default=30, gt=0, description="Seconds to finish what is running, after SIGTERM.")
     batch_rows: int = Field(default=32, ge=1, description="Inputs of several requests that are answered together.")
-    batch_delay_ms: float = Field(default=2, ge=0, description="How long the first of them waits for others.")
+    batch_delay_ms: float = Field(default=0, ge=0, description="How long the first of them waits for others.")
 
     @model_validator(mode="after")
     def _queue_takes_a_request(self) -> Limits:
