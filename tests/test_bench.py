@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -122,7 +123,8 @@ def test_a_compiler_that_fails_leaves_its_row_out(folders: dict[str, str], monke
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert [timing["name"] for timing in found["timings"]] == ["bundle, cpu", "torch, cpu"]
-    assert "compiler" in found["left_out"]["torch.compile, cpu"]
+    # An earlier test may have found a compiler, which torch then looks for by its name.
+    assert re.search(r"compiler|g\+\+", found["left_out"]["torch.compile, cpu"])
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")

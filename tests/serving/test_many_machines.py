@@ -251,7 +251,10 @@ def test_a_cluster_of_two_nodes_answers_as_the_bundle_does(
 
 def check_batches(model: zoo.runtime.BundleModel, photos: Path, output: Path) -> None:
     import pandas
+    from ray.data import DataContext
 
+    # Else the first worker may have answered everything before the second has started.
+    DataContext.get_current().wait_for_min_actors_s = 120
     seen: list[int] = []
     run = zoo.batch(model.folder, photos, output, workers=2, part_rows=2, on_part=lambda run: seen.append(run.parts))
     assert run.to_dict() == {"output": str(output), "rows": 9, "errors": 1, "parts": 5, "of": 5, "kept": 0}

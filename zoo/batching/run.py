@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FACTS = "_batch.json"  # what reads a folder of Parquet leaves such names out
 _BLOCKS = 10_000
+_DEATHS = 8  # of workers one after the other, before one has started
 
 
 @final
@@ -100,7 +101,7 @@ def batch(
         on_part(done)
     missing = [number for number in range(len(todo)) if not (target / files.name_of(number, kind)).exists()]
     if missing:
-        with ray_cluster.connected(ray, cluster), _quiet():
+        with ray_cluster.connected(ray, cluster), _settings():
             for number, errors in _answered(ray, job, {number: todo[number] for number in missing}, workers):
                 done = dataclasses.replace(
                     done, rows=done.rows + todo[number].rows, errors=done.errors + errors, parts=done.parts + 1
@@ -198,7 +199,7 @@ def _answered(ray: Any, job: Job, todo: Mapping[int, plan.Part], workers: int | 
         Worker,
         batch_size=1,
         fn_constructor_args=(job,),
-        compute=data.ActorPoolStrategy(min_size=1, max_size=most, initial_size=min(most, has)),
+        compute=data.ActorPoolStrategy(min_size=min(most, has), max_size=most),
         num_cpus=0 if job.device == "cuda" else job.threads,
         num_gpus=1 if job.device == "cuda" else 0,
     )
@@ -213,16 +214,20 @@ def _answered(ray: Any, job: Job, todo: Mapping[int, plan.Part], workers: int | 
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data tells of itself at length: on_part is for that."""
+def _settings() -> Iterator[None]:
+    """Ray Data tells of itself at length: on_part is for that.
+
+    And it takes a process for dead that it does not need any more before it has started, because the others were
+    quicker; that is no reason to fail, as Ray Data does with the first one.
+    """
     from ray.data import DataContext
 
     context, log = DataContext.get_current(), logging.getLogger("ray.data")
-    before, level = context.enable_progress_bars, log.level
-    context.enable_progress_bars = False
+    before, level = (context.enable_progress_bars, context.max_consecutive_actor_init_deaths), log.level
+    context.enable_progress_bars, context.max_consecutive_actor_init_deaths = False, _DEATHS
     log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars = before
+        context.enable_progress_bars, context.max_consecutive_actor_init_deaths = before
         log.setLevel(level)
