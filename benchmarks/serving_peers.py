@@ -1,6 +1,7 @@
 """`zoo serve` beside LitServe and a plain FastAPI handler: the same bundle, the same bodies, in turn, by wrk.
 
-    python benchmarks/serving_peers.py --peers peers/bin/python          # some ten minutes; writes results
+    python benchmarks/serving_peers.py --peers peers/bin/python          # some twenty minutes; writes results
+    python benchmarks/serving_peers.py --peers peers/bin/python --works light   # some seven; writes these alone
     python benchmarks/serving_peers.py --peers peers/bin/python --quick  # shows that it runs, writes nothing
 
 All servers run in the environment of benchmarks/serving/requirements.txt, with the bundle's own encoder, graph and
@@ -48,6 +49,7 @@ PEERS: dict[str, list[str]] = {
     "FastAPI, async def": ["fastapi-async"],
 }  # fmt: skip
 ZOO = "from zoo.cli import main; main()"
+WORKS = ("light", "BERT-base")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +146,12 @@ def row(server: str, connections: int, rounds: Sequence[dict[str, float]], ours:
     }
 
 
-def works(folder: Path, quick: bool) -> Iterator[Work]:
-    tiny_bundles.export("mood", folder / "light.bundle")
-    # Few tokens: of a light model the server is most of the work.
-    yield Work("light", folder / "light.bundle", sentences(64, seed=0, longest=4), (16, 64), 1 if quick else 5)
-    if quick:
+def works(folder: Path, names: Sequence[str], quick: bool) -> Iterator[Work]:
+    if "light" in names:
+        tiny_bundles.export("mood", folder / "light.bundle")
+        # Few tokens: of a light model the server is most of the work.
+        yield Work("light", folder / "light.bundle", sentences(64, seed=0, longest=4), (16, 64), 1 if quick else 4)
+    if "BERT-base" not in names:
         return
     labels = ["bad", "good"]
     model = zoo.load("bert-base-uncased", task="text-classification", labels=labels, weights=None, device="cpu", seed=0)
@@ -181,12 +184,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", type=Path, required=True, help="Python of benchmarks/serving/requirements.txt")
     parser.add_argument("--quick", action="store_true", help="the light model, one short round; writes nothing")
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=WORKS, help="all when left out")
     options = parser.parse_args()
-    python = options.peers.absolute()
+    python, names = options.peers.absolute(), ("light",) if options.quick else options.works
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rounds = 1 if options.quick else 5
-        found = [measure(work, python, folder, rounds, [OURS, *PEERS]) for work in works(folder, options.quick)]
+        found = [measure(work, python, folder, rounds, [OURS, *PEERS]) for work in works(folder, names, options.quick)]
     result = {**environment(), "servers": versions(python), "load_average": os.getloadavg()[0], "works": found}
     print(table(result))
     if not options.quick:
