@@ -39,7 +39,6 @@ RESULT = RESULTS / "serving_load.json"
 BEHAVING, MISBEHAVING = 32, 16
 BODY_TIMEOUT = 2.0
 ARGUMENTS = ("--body-timeout", str(BODY_TIMEOUT), "--header-timeout", str(BODY_TIMEOUT))
-WARM = 0.05  # of all requests: from here on memory must not grow
 
 
 class Proof:
@@ -153,11 +152,14 @@ class Proof:
         unknown = [line for line in after if line["id"] not in clients.tally.ids]
         clients.tally.lost += [f"the server says that it answered, and no client has it: {line}" for line in unknown]
 
+    def _resident(self, share: float) -> float:
+        """The median of the twentieth of the measurements nearest to that share of all requests, or of the nearest."""
+        near = sorted(self.memory, key=lambda found: abs(found[0] - share * self.total))
+        return statistics.median(size for _, size in near[: max(len(near) // 20, 1)])
+
     def _result(self, seconds: float) -> dict[str, Any]:
         tally = self.clients.tally
-        early = [size for count, size in self.memory if WARM * self.total <= count < 2 * WARM * self.total]
-        late = [size for count, size in self.memory if count >= 0.85 * self.total]
-        settled, end = statistics.median(early), statistics.median(late)
+        settled, end = self._resident(0.075), self._resident(0.875)
         lines = [
             json.loads(line)
             for name in ("first", "second")
