@@ -80,7 +80,16 @@ def test_nothing_of_a_stranger_runs_and_the_page_stays_small(tmp_path: Path) -> 
 
 def test_a_reduced_precision_has_its_figures_and_what_was_tried(tmp_path: Path) -> None:
     tried = (
-        Attempt(way="int8 static", verdict="kept", before=0.9, after=0.895, speed=2.5, bytes=100_000, left_out=2),
+        Attempt(
+            way="int8 static",
+            verdict="kept",
+            before=0.9,
+            after=0.895,
+            speed=2.5,
+            speed_between=(2.2, 2.6),
+            bytes=100_000,
+            left_out=2,
+        ),
         Attempt(way=EVIL, verdict=EVIL),
     )
     quality = Quality(
@@ -90,7 +99,7 @@ def test_a_reduced_precision_has_its_figures_and_what_was_tried(tmp_path: Path) 
     )  # fmt: skip
     said = text(made(tmp_path, quality=quality, export=Export(precision="int8", opset=18)))
     for part in ("Precision int8", "0.9100 in fp32, 0.9050 here, on 200 rows", "2.40 times", "4.0 MB in fp32, 1.0 MB",
-                 "/layer/MatMul", "int8 static 0.8950 2.50 0.1 MB 2 kept"):  # fmt: skip
+                 "/layer/MatMul", "int8 static 0.8950 2.50 (2.20 to 2.60) 0.1 MB 2 kept"):  # fmt: skip
         assert part in said, part
 
 

@@ -79,6 +79,7 @@ class Attempt(Frozen):
     before: float | None = Field(default=None, description="The metric of fp32.")
     after: float | None = None
     speed: float | None = Field(default=None, description="Times as fast as fp32.")
+    speed_between: tuple[float, float] | None = Field(default=None, description="As of `Quality`.")
     bytes: int | None = None
     left_out: int = Field(default=0, description="Operators that stay fp32 because they hurt.")
 
@@ -97,6 +98,9 @@ class Quality(Frozen):
     rows: int = Field(description="Judged on.")
     calibration_rows: int = Field(description="Calibrated and searched on.")
     speed: float | None = Field(default=None, description="Times as fast as fp32, in the batches that predict() makes.")
+    speed_between: tuple[float, float] | None = Field(
+        default=None, description="What the median of the rounds lies between in 99 measurements of a hundred."
+    )
     device: str = Field(description="Where both were measured.")
     bytes_before: int
     bytes_after: int | None = None

@@ -272,8 +272,8 @@ class Model(Predictor):
     ) -> BundleModel:
         """Export to ONNX with everything that serving needs, checked against this model, or raise ParityError.
 
-        precision: "fp32"; "int8", "fp16" or "bf16", which are kept if they are no slower than fp32 and lose no more
-            than `max_drop`, else QualityError; or "auto", the fastest of all that pass.
+        precision: "fp32"; "int8", "fp16" or "bf16", which are kept if they are faster than fp32 for certain and
+            lose no more than `max_drop`, else QualityError; or "auto", the fastest of all that pass.
         calibration: labelled data, as for evaluate(), that a reduced precision is made with.
         test: the same, to judge on; when None, half of `calibration`, which is then used for nothing else.
         columns: what the data calls the task's columns.

@@ -79,7 +79,7 @@ def export(
 ) -> None:
     """Export a model to ONNX with all that serving needs, checked against torch before it is kept.
 
-    Less than fp32 is measured on labelled data, and refused where it is worse than allowed or slower.
+    Less than fp32 is measured on labelled data, and refused where it is worse than allowed or no faster.
     """
     if (target is None) == (output is None):
         raise ConfigError("Give one folder to write: zoo export MODEL BUNDLE, or zoo export MODEL -o BUNDLE.")

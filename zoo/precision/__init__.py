@@ -1,4 +1,4 @@
-"""A bundle in less than fp32: measured on the user's data against fp32, and refused where it is worse or slower."""
+"""A bundle in less than fp32: measured on the user's data against fp32, and refused where it is worse or no faster."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def export(
 ) -> BundleModel:
     """Write a bundle of the wanted precision and return it, opened on the CPU. Arguments as of `exporting.export`.
 
-    Raises QualityError, leaving no bundle behind, where it loses more than allowed or is slower than fp32; DeviceError
-    where the provider can't run the precision; ParityError where the fp32 graph differs from torch already.
+    Raises QualityError, leaving no bundle behind, where it loses more than allowed or is no faster than fp32;
+    DeviceError where the provider can't run the precision; ParityError where the fp32 graph differs from torch.
     """
     check(wanted.precision)
     with bundle.writing(target) as folder, tempfile.TemporaryDirectory(prefix="zoo-precision-") as work:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from zoo.bundle import GRAPH, Attempt, Quality
 from zoo.errors import BundleError
-from zoo.precision import judging
+from zoo.precision import judging, speed
 from zoo.precision.search import Candidate, Workbench, weight_of
 from zoo.precision.source import Source
+from zoo.precision.speed import Speed
 from zoo.precision.ways import Precision, Way, ways_of
 from zoo.runtime import BundleModel
 from zoo.runtime.session import Device
@@ -59,7 +60,7 @@ class _Tried:
     way: Way
     verdict: str
     candidate: Candidate | None = None
-    speed: float = 0.0
+    speed: Speed | None = None
 
 
 def decide(reference: BundleModel, source: Source, wanted: Wanted, work: Path) -> Kept:
@@ -80,18 +81,18 @@ def decide(reference: BundleModel, source: Source, wanted: Wanted, work: Path) -
 def _try(bench: Workbench, way: Way, wanted: Wanted, timed: Sequence[judging.Arrays]) -> _Tried:
     try:
         candidate = bench.search(way, wanted.max_drop)
-        speed = judging.speed_of(bench.reference, bench.open(candidate.path), timed)
+        found = speed.measure(bench.reference.run, bench.open(candidate.path).run, timed)
     except BundleError as error:
         return _Tried(way, f"can't be run: {str(error.__cause__ or error).splitlines()[0]}")
     if not candidate.passed:
-        return _Tried(way, "worse than allowed", candidate, speed)
-    return _Tried(way, _PASSED if speed >= 1.0 else "slower than fp32", candidate, speed)
+        return _Tried(way, "worse than allowed", candidate, found)
+    return _Tried(way, _PASSED if found.faster else found.verdict(), candidate, found)
 
 
 def _judge(bench: Workbench, wanted: Wanted, base: Quality, tried: list[_Tried]) -> Kept:
     """The fastest of those that passed and pass here, too: on rows that nothing was chosen by."""
     before = judging.measure(bench.bundle, wanted.test, bench.reference.run)
-    for place in sorted(range(len(tried)), key=lambda place: -tried[place].speed):
+    for place in sorted(range(len(tried)), key=lambda place: -_times(tried[place])):
         item, candidate = tried[place], tried[place].candidate
         if candidate is None or item.verdict != _PASSED:
             continue
@@ -104,16 +105,26 @@ def _judge(bench: Workbench, wanted: Wanted, base: Quality, tried: list[_Tried])
         found = _figures(item.way.name, before, after, item.speed, candidate.bytes)
         found["left_out"] = candidate.left_out
         return Kept(_with(base, bench, tried, found), item.way.precision, _reader(candidate.path))
-    same = _figures("fp32", before, before, 1.0, base.bytes_before) if wanted.precision == "auto" else {}
+    same = _figures("fp32", before, before, None, base.bytes_before) if wanted.precision == "auto" else {}
     return Kept(_with(base, bench, tried, same))
 
 
-def _figures(way: str, before: judging.Score, after: judging.Score, speed: float, size: int) -> dict[str, Any]:
+def _times(item: _Tried) -> float:
+    return item.speed.times if item.speed is not None else 0.0
+
+
+def _figures(way: str, before: judging.Score, after: judging.Score, speed: Speed | None, size: int) -> dict[str, Any]:
     drop = before.drop_to(after)
     return {
-        "passed": True, "way": way, "before": before.value, "after": after.value, "drop": drop, "speed": speed,
-        "bytes_after": size,
+        "passed": True, "way": way, "before": before.value, "after": after.value, "drop": drop,
+        "bytes_after": size, **_timed(speed),
     }  # fmt: skip
+
+
+def _timed(speed: Speed | None) -> dict[str, Any]:
+    if speed is None:
+        return {"speed": 1.0}
+    return {"speed": speed.times, "speed_between": (speed.low, speed.high)}
 
 
 def _base(bench: Workbench, wanted: Wanted) -> Quality:
@@ -139,8 +150,8 @@ def _attempt(bench: Workbench, item: _Tried) -> Attempt:
     if found is None:
         return Attempt(way=item.way.name, verdict=item.verdict)
     return Attempt(
-        way=item.way.name, verdict=item.verdict, before=bench.before.value, after=found.score.value, speed=item.speed,
-        bytes=found.bytes, left_out=len(found.left_out),
+        way=item.way.name, verdict=item.verdict, before=bench.before.value, after=found.score.value,
+        bytes=found.bytes, left_out=len(found.left_out), **_timed(item.speed),
     )  # fmt: skip
 
 

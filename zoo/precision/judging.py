@@ -1,13 +1,10 @@
-"""What a reduced graph is judged by: the task's own metric on labelled rows, and its time beside fp32's."""
+"""What a reduced graph is judged by: the task's own metric on labelled rows."""
 
 from __future__ import annotations
 
 import math
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -28,8 +25,6 @@ OneGraph = Session | CachedSession
 # Of metrics without an upper bound a loss is a share of what fp32 has; of the others, shares themselves, a difference.
 _UNBOUNDED = ("loss", "log_loss", "perplexity", "rmse", "mae", "bleu", "chrf")
 _TIMED_ROWS = 64
-_ROUNDS = 15
-_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,25 +78,6 @@ def inputs_of(predictor: Predictor, rows: Rows, count: int) -> list[Arrays]:
     limits = limits_of("auto", predictor.spec.input.kind, accelerated=predictor.accelerated)
     made: list[Batch] = [make_batch(predictor.encoder, predictor.task, batch) for batch in batches(windows, limits)]
     return [batch.inputs for batch in made]
-
-
-def speed_of(reference: OneGraph, candidate: OneGraph, given: Sequence[Arrays]) -> float:
-    """How many times as fast the candidate is: the median over rounds in which both answer everything, in turn."""
-    for batch in islice(given, 2):
-        reference.run(batch)
-        candidate.run(batch)
-    ratios: list[float] = []
-    began = time.perf_counter()
-    while len(ratios) < 3 or (len(ratios) < _ROUNDS and time.perf_counter() - began < _SECONDS):
-        spent = [0.0, 0.0]
-        for place, batch in enumerate(given):
-            # Whoever comes second finds the input in the cache.
-            for which in (0, 1) if (place + len(ratios)) % 2 == 0 else (1, 0):
-                start = time.perf_counter()
-                (reference, candidate)[which].run(batch)
-                spent[which] += time.perf_counter() - start
-        ratios.append(spent[0] / spent[1])
-    return statistics.median(ratios)
 
 
 def timed(predictor: Predictor, rows: Rows) -> list[Arrays]:

@@ -14,12 +14,12 @@ def _first(quality: Quality) -> str:
     if not quality.passed:
         return (
             f"No reduced precision was good enough, so nothing was kept. {quality.metric} may drop by "
-            f"{_amount(quality, quality.max_drop)}, and the time may not grow:"
+            f"{_amount(quality, quality.max_drop)}, and it must be faster than fp32:"
         )
     drop, after = quality.drop or 0.0, quality.bytes_after or 0
     return (
         f"{quality.way}: {quality.metric} {quality.before:.4f} -> {quality.after:.4f} on {quality.rows} rows (drop "
-        f"{_amount(quality, drop)}, allowed {_amount(quality, quality.max_drop)}), {quality.speed:.2f} times as fast "
+        f"{_amount(quality, drop)}, allowed {_amount(quality, quality.max_drop)}), {_speed(quality)} as fast "
         f"as fp32 on {quality.device}, {quality.bytes_before / 1e6:.1f} -> {after / 1e6:.1f} MB, "
         f"{_left_out(len(quality.left_out))}."
     )
@@ -29,7 +29,7 @@ def _line(metric: str, attempt: Attempt) -> str:
     text = f"  {attempt.way}: {attempt.verdict}"
     if attempt.speed is not None and attempt.bytes is not None:
         text += (
-            f"; {metric} {attempt.before:.4f} -> {attempt.after:.4f} where it was searched, {attempt.speed:.2f} times "
+            f"; {metric} {attempt.before:.4f} -> {attempt.after:.4f} where it was searched, {_speed(attempt)} "
             f"as fast, {attempt.bytes / 1e6:.1f} MB, {_left_out(attempt.left_out)}"
         )
     return text
@@ -42,6 +42,11 @@ def _last(quality: Quality) -> list[str]:
     if not quality.passed:
         found.append("Allow more with max_drop=, give more data, or export in fp32.")
     return found
+
+
+def _speed(found: Quality | Attempt) -> str:
+    text = f"{found.speed:.2f} times"
+    return f"{text} ({found.speed_between[0]:.2f} to {found.speed_between[1]:.2f})" if found.speed_between else text
 
 
 def _left_out(count: int) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import bundle, tasks
-from zoo.bundle import Attempt, Card, TensorSpec
+from zoo.bundle import Attempt, Card, Quality, TensorSpec
 from zoo.report_card.words import short
 from zoo.report_html import code, embedded, facts, paragraph, table
 from zoo.report_plots import history_table
@@ -128,7 +128,7 @@ def quality(card: Card) -> str:
         ("Way", short(found.way or "none passed")),
         (found.metric, f"{_figure(found.before)} in fp32, {_figure(found.after)} here, on {found.rows:,} rows"),
         ("Drop", f"{_figure(found.drop)} ({unit}); allowed {found.max_drop:g}"),
-        ("Speed", f"{found.speed:.2f} times fp32's on {short(found.device)}" if found.speed is not None else ""),
+        ("Speed", f"{_speed(found)} times fp32's on {short(found.device)}" if found.speed is not None else ""),
         ("Size", f"{_size(found.bytes_before)} in fp32, {_size(found.bytes_after or 0)} here"),
         ("Found on", f"{found.calibration_rows:,} other rows"),
         ("Left in fp32", _left_out(found.left_out)),
@@ -138,9 +138,15 @@ def quality(card: Card) -> str:
 
 
 def _attempt(item: Attempt) -> tuple[str, ...]:
-    speed = f"{item.speed:.2f}" if item.speed is not None else ""
     size = _size(item.bytes) if item.bytes is not None else ""
-    return short(item.way, 40), _figure(item.after), speed, size, str(item.left_out), short(item.verdict)
+    return short(item.way, 40), _figure(item.after), _speed(item), size, str(item.left_out), short(item.verdict)
+
+
+def _speed(found: Quality | Attempt) -> str:
+    if found.speed is None:
+        return ""
+    between = found.speed_between
+    return f"{found.speed:.2f}" + (f" ({between[0]:.2f} to {between[1]:.2f})" if between else "")
 
 
 def _left_out(names: Sequence[str]) -> str:
