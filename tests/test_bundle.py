@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.errors import BundleError
 
 
@@ -22,7 +22,7 @@ def write(folder: Path, **files: str) -> Path:
 
 def test_a_written_folder_verifies_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", one="1", two="22")
-    assert set(bundle.verify(folder)) == {"one", "two"}
+    assert set(manifest.verify(folder)) == {"one", "two"}
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
@@ -33,29 +33,29 @@ def test_every_flipped_byte_of_every_file_is_found(tmp_path: Path) -> None:
         for position in range(len(content)):
             path.write_bytes(content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :])
             with pytest.raises(BundleError):
-                bundle.verify(folder)
+                manifest.verify(folder)
         path.write_bytes(content)
-    bundle.verify(folder)
+    manifest.verify(folder)
 
 
 def test_a_missing_and_an_added_file_are_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "a", one="1", two="2")
     (folder / "three").write_text("3")
     with pytest.raises(BundleError, match="three is not in the manifest"):
-        bundle.verify(folder)
+        manifest.verify(folder)
     (folder / "three").unlink()
     (folder / "one").unlink()
     with pytest.raises(BundleError, match="one is missing"):
-        bundle.verify(folder)
+        manifest.verify(folder)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "a\\..\\b", "./one"])
 def test_a_manifest_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path / "a", one="1")
-    entry = bundle.verify(folder)["one"]
-    (folder / bundle.MANIFEST).write_bytes(bundle._canonical({name: entry}))
+    entry = manifest.verify(folder)["one"]
+    (folder / manifest.MANIFEST).write_bytes(manifest._canonical({name: entry}))
     with pytest.raises(BundleError, match="leads out"):
-        bundle.verify(folder)
+        manifest.verify(folder)
 
 
 def test_a_link_in_the_folder_is_refused(tmp_path: Path) -> None:
@@ -64,15 +64,15 @@ def test_a_link_in_the_folder_is_refused(tmp_path: Path) -> None:
     (folder / "one").unlink()
     (folder / "one").symlink_to(tmp_path / "outside")
     with pytest.raises(BundleError, match="one is missing"):
-        bundle.verify(folder)
+        manifest.verify(folder)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": {"one": 3}}', "[" * 100_000])
 def test_a_damaged_manifest_is_an_error_not_a_traceback(tmp_path: Path, text: str) -> None:
     folder = write(tmp_path / "a", one="1")
-    (folder / bundle.MANIFEST).write_text(text)
+    (folder / manifest.MANIFEST).write_text(text)
     with pytest.raises(BundleError):
-        bundle.verify(folder)
+        manifest.verify(folder)
 
 
 def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_full_disk_is_one_readable_error_and_loses_nothing(tmp_path: Path, mon
 def test_rewriting_replaces_the_whole_folder(tmp_path: Path) -> None:
     write(tmp_path / "a", one="1", two="2")
     folder = write(tmp_path / "a", one="new")
-    assert set(bundle.verify(folder)) == {"one"}
+    assert set(manifest.verify(folder)) == {"one"}
 
 
 def test_a_folder_of_somebody_else_is_not_overwritten(tmp_path: Path) -> None:

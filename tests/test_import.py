@@ -42,7 +42,15 @@ def test_import_zoo_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement", ["zoo.list_models()", "zoo.info('resnet50')", "zoo.TrainConfig()", "zoo.ZooError"]
+    "statement",
+    [
+        "zoo.list_models()",
+        "zoo.info('resnet50')",
+        "zoo.TrainConfig()",
+        "zoo.ZooError",
+        "zoo.verify",
+        "zoo.runtime.load",
+    ],
 )
 def test_looking_at_the_catalogue_and_options_needs_no_arrays(statement: str) -> None:
     assert loaded_by(f"import zoo\n{statement}", (*HEAVY, "numpy", "tokenizers", "huggingface_hub")) == []

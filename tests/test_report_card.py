@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import zoo
 from tests.conformance.conftest import tiny_model
 from tests.test_report import Checker
-from zoo import bundle, report_card
+from zoo import bundle, manifest, report_card
 from zoo.bench import summary
 from zoo.bundle import Attempt, Card, Export, Graph, Parity, Quality, TensorSpec
 from zoo.cli.app import app
@@ -170,7 +170,7 @@ def test_a_changed_report_is_found_and_a_bundle_without_one_is_read(exported: Pa
         zoo.runtime.load(folder)
     for name in ("report.html", "manifest.json"):
         (folder / name).unlink()
-    bundle.write_manifest(folder)
+    manifest.write(folder)
     assert zoo.runtime.load(folder).predict(np.zeros((9, 9, 3), np.uint8)).label
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zoo import runtime
     from zoo.batching import batch
-    from zoo.bundle import verify
     from zoo.catalog import info, list_models
     from zoo.index import Index
+    from zoo.manifest import verify
     from zoo.model import Model, export, load
     from zoo.report import Report
     from zoo.spec import ModelSpec
@@ -32,7 +32,7 @@ _DOOR = {
     "lint": "zoo.training.lint",
     "list_models": "zoo.catalog",
     "load": "zoo.model",
-    "verify": "zoo.bundle",
+    "verify": "zoo.manifest",
 }
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 

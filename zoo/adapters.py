@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from zoo import backends, bundle, loading
+from zoo import backends, bundle, loading, manifest
 from zoo import tasks as zoo_tasks
 from zoo.errors import AdapterError, BundleError, ConfigError, SpecError
 from zoo.modalities import make_encoder
@@ -75,7 +75,7 @@ def _read(path: Path) -> tuple[bundle.Card, bundle.Adapter]:
     card = bundle.read_card(path)
     if card.kind != "adapter" or card.adapter is None:
         raise BundleError(f"{path} holds a {card.kind}, not an adapter that save_adapter() wrote.")
-    bundle.verify(path)
+    manifest.verify(path)
     return card, card.adapter
 
 

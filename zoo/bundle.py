@@ -9,34 +9,31 @@ A folder appears whole or not at all: it is written beside its place, synced, an
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
+from zoo import manifest
 from zoo.errors import BundleError
-from zoo.plain import dump_yaml, load_json, load_yaml
+from zoo.plain import dump_yaml, load_yaml
 from zoo.spec import Frozen, ModelSpec, TaskName, parse_model
 
 FORMAT = 1
 CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
-CARD, MANIFEST, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
-    "zoo.yaml", "manifest.json", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
+CARD, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
+    "zoo.yaml", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
     "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
 SELECT = "select.onnx"
 REPORT = "report.html"  # of a bundle: for people, and read by nothing of ours
 # Bytes of what is read whole, far above any that we write: a label set of a million names fits.
-_MOST_CARD = _MOST_MANIFEST = 4 << 20
-_HOLE = 1 << 30
+_MOST_CARD = 4 << 20
 
 
 class TensorSpec(Frozen):
@@ -158,7 +155,7 @@ def read_card(folder: Path) -> Card:
     """The folder's `zoo.yaml`. Raises BundleError when there is none or it is of a later format."""
     if not os.path.lexists(folder / CARD):
         raise BundleError(f"{folder} is no folder of the zoo: it has no {CARD}.")
-    path = inside(folder, CARD, most=_MOST_CARD)
+    path = manifest.inside(folder, CARD, most=_MOST_CARD)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -193,7 +190,7 @@ def writing(target: str | Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
     try:
         yield temporary
-        write_manifest(temporary)
+        manifest.write(temporary)
         temporary.chmod(0o755)
         publish(temporary, target)
     except OSError as error:
@@ -208,108 +205,8 @@ def check_target(target: Path) -> None:
         return
     if not target.is_dir():
         raise BundleError(f"{target} is a file; give the name of a folder.")
-    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+    if any(target.iterdir()) and not (target / manifest.MANIFEST).is_file():
         raise BundleError(f"{target} holds files that the zoo did not write; give another folder, or empty it first.")
-
-
-def write_manifest(folder: Path) -> None:
-    """Hash and sync every file of a folder into its manifest."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix()
-        files[name] = {"sha256": sha256(path), "size": path.stat().st_size}
-        _sync(path)
-    (folder / MANIFEST).write_bytes(_canonical(files))
-    _sync(folder / MANIFEST)
-    _sync(folder)
-
-
-def verify(path: str | Path) -> dict[str, Any]:
-    """Check every byte of a folder of the zoo against its manifest.
-
-    Returns the manifest's files: name -> {"sha256", "size"}. Raises BundleError that names the first
-    file that is missing, changed, unknown, or leads out of the folder.
-    """
-    folder = Path(path)
-    files = _read_manifest(folder)
-    for name, entry in files.items():
-        _check(folder, name, entry)
-    _check_nothing_else(folder, {*files, MANIFEST})
-    return files
-
-
-def inside(folder: Path, name: str, *, most: int | None = None) -> Path:
-    """A regular file of a folder, named from there. Raises BundleError for a file that is missing or of more than
-    `most` bytes, and for a link: it leads to what was never checked, or lets it be changed afterwards from elsewhere.
-    """
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or "\\" in name or str(pure) != name:
-        raise BundleError(f"{folder}: {name!r} leads out of the folder.")
-    path = folder / name
-    try:
-        linked = path.resolve() != folder.resolve() / name
-        found = path.lstat()
-    # A name that the system can't have: too long, with a NUL or half a character.
-    except (OSError, ValueError, RuntimeError):
-        linked, found = False, None
-    if linked or found is None or not stat.S_ISREG(found.st_mode):
-        raise BundleError(f"{folder}: {ascii(name)[1:-1]} is missing (or a link). Export or save it again.")
-    if found.st_nlink > 1:
-        raise BundleError(
-            f"{folder}: {name} is a hard link: another name elsewhere can change it. Copy the folder, as with cp -r, "
-            "and use the copy."
-        )
-    if found.st_size > _HOLE and getattr(found, "st_blocks", _HOLE) * 512 < found.st_size // 100:
-        # Sparse: a few kilobytes on the disk would be hashed for hours.
-        raise BundleError(f"{folder}: {name} is a hole of {found.st_size:,} bytes, with next to nothing in it.")
-    if most is not None and found.st_size > most:
-        raise BundleError(f"{folder}: {name} has {found.st_size:,} bytes; up to {most:,} are read.")
-    return path
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not os.path.lexists(folder / MANIFEST):
-        raise BundleError(f"{folder} has no {MANIFEST}: it is no folder of the zoo, or only a part of one.")
-    path = inside(folder, MANIFEST, most=_MOST_MANIFEST)
-    content = path.read_bytes()
-    try:
-        files = load_json(content)["files"]
-        # A byte changed in white space would still parse: only the one spelling we write is accepted.
-        canonical = _canonical(files)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{path} is damaged: {error}") from error
-    if canonical != content or not isinstance(files, dict):
-        raise BundleError(f"{path} is damaged: it is not what this library writes.")
-    return files
-
-
-def _canonical(files: Any) -> bytes:
-    text = json.dumps({"format": FORMAT, "files": files}, indent=1, sort_keys=True, ensure_ascii=True)
-    return f"{text}\n".encode()
-
-
-def _check(folder: Path, name: str, entry: Any) -> None:
-    path = inside(folder, name)
-    if not isinstance(entry, dict) or set(entry) != {"sha256", "size"}:
-        raise BundleError(f"{folder}: the manifest's entry for {name} is damaged.")
-    if path.stat().st_size != entry["size"] or sha256(path) != entry["sha256"]:
-        raise BundleError(f"{folder}: {name} is not the file that was written: its bytes have changed.")
-
-
-def _check_nothing_else(folder: Path, known: set[str]) -> None:
-    """Not even an empty folder: what is in none of the manifest's is not gone through."""
-    parents = {str(parent) for name in known for parent in PurePosixPath(name).parents}
-    for place in sorted(parents):
-        for item in sorted(os.scandir(folder / place), key=lambda item: item.name):
-            name = (PurePosixPath(place) / item.name).as_posix()
-            fits = name in parents if item.is_dir(follow_symlinks=False) else name in known
-            if item.is_symlink() or not fits:
-                raise BundleError(f"{folder}: {ascii(name)[1:-1]} is not in the manifest. Export or save it again.")
 
 
 def publish(temporary: Path, target: Path) -> None:
@@ -326,12 +223,4 @@ def publish(temporary: Path, target: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(temporary, target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    manifest.sync(target.parent)

@@ -67,7 +67,7 @@ def fill(
     if graphs and any(graph.file == bundle.SELECT for graph in graphs):
         card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
     bundle.write_card(folder, card)
-    found = parity.compare(reference, load_bundle(folder, verify=False), raws, tolerance=tolerance)
+    found = parity.compare(reference, load_bundle(folder, packed=True, verify=False), raws, tolerance=tolerance)
     card = card.model_copy(update={"parity": found, "history": getattr(reference, "history", ())})
     bundle.write_card(folder, card)
     report_card.write(folder)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.errors import BundleError, ConfigError, DataError
 from zoo.modalities.base import Array
 from zoo.spec import Frozen
@@ -159,7 +159,7 @@ class Index:
     def load(cls, folder: str | Path) -> Index:
         """What `save` wrote. Raises BundleError when it is not there, or a byte has changed."""
         path = Path(folder)
-        bundle.verify(path)
+        manifest.verify(path)
         if not (path / _NAMES).is_file() or not (path / _VECTORS).is_file():
             raise BundleError(f"{path} is no index: Index.build(...).save(folder) or `zoo index` writes one.")
         facts = _Facts.model_validate_json((path / _NAMES).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from zoo import bundle as folders
+from zoo import manifest
 from zoo.bundle import Card, TensorSpec
 from zoo.errors import BundleError, ConfigError
 from zoo.runtime.raw import NAME, RESULT, raw_kind
@@ -51,7 +52,7 @@ def triton(
     wrote before are replaced. Raises BundleError and ConfigError.
     """
     source, target = Path(bundle), Path(repository)
-    files = folders.verify(source)
+    files = manifest.verify(source)
     card = folders.read_card(source)
     if card.kind != "bundle":
         raise BundleError(f"{source} is a saved model, not an exported bundle: `zoo export` makes one.")
@@ -66,7 +67,7 @@ def triton(
             (folder / "config.pbtxt").write_text(_graph_config(graph, card, device), encoding="utf-8")
     with _model(target, name) as folder:
         _copy(source, folder / "1" / "bundle", [file for file in files if graph is None or not _is_graph(file)])
-        folders.write_manifest(folder / "1" / "bundle")
+        manifest.write(folder / "1" / "bundle")
         (folder / "1" / "model.py").write_text(_MODEL, encoding="utf-8")
         (folder / "config.pbtxt").write_text(_config(name, card, graph, device), encoding="utf-8")
     return [name] if graph is None else [name, graph]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import backends, bundle, catalog
+from zoo import backends, bundle, catalog, manifest
 from zoo import tasks as zoo_tasks
 from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailable, suggest
 from zoo.modalities import make_encoder
@@ -232,7 +232,7 @@ def _folder(path: Path) -> _Found:
             f"zoo.load({card.spec.name!r}).load_adapter({str(path)!r}); in commands --adapter {path}."
         )
     # safetensors has no checksum of its own: a flipped bit in it is a wrong weight without a word.
-    bundle.verify(path)
+    manifest.verify(path)
     return _Found(card.spec, card.task, path, path / bundle.WEIGHTS, card.adapter, card.history, saved=True)
 
 

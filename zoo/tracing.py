@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from zoo.backends.module import ZooModule
 
-# A protobuf file ends at 2 GB; what is larger keeps its weights beside the graph.
-INLINE_BYTES = 1_800_000_000
+# Larger weights stand beside the graph: ONNX Runtime maps them instead of copying them, and protobuf ends at 2 GB.
+INLINE_BYTES = 16_000_000
 # The first with whole attentions, RMS norms and rotary embeddings as ONNX's own operators: ONNX Runtime's fused kernels
 # run them, on CPU and CUDA, and other readers of the graph can, too. ONNX Runtime 1.23 knows it, and gives NaN for a
 # row of an attention in which everything is masked; 1.24 does not.

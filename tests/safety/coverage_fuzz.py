@@ -20,7 +20,7 @@ import atheris
 
 with atheris.instrument_imports(include=["zoo"]):
     import zoo.runtime
-    from zoo import bundle
+    from zoo import bundle, manifest
     from zoo.errors import ZooError
     from zoo.modalities import image, recordings
     from zoo.modalities.tokenizing import open_tokenizer
@@ -87,8 +87,8 @@ def targets(folder: Path) -> dict[str, tuple[Target, list[bytes]]]:
             [(path / bundle.CARD).read_bytes() for path in whole.values()],
         ),
         "manifest": (
-            _file(whole["text"], bundle.MANIFEST, lambda path: bundle.verify(path.parent)),
-            [(whole["text"] / bundle.MANIFEST).read_bytes()],
+            _file(whole["text"], manifest.MANIFEST, lambda path: manifest.verify(path.parent)),
+            [(whole["text"] / manifest.MANIFEST).read_bytes()],
         ),
         "tokenizer": (
             _file(folder, bundle.TOKENIZER, open_tokenizer),

@@ -13,7 +13,7 @@ import pytest
 
 import zoo
 from tests.safety import tiny
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.errors import BundleError, ConfigError, SpecError
 from zoo.plain import dump_yaml
 
@@ -264,7 +264,7 @@ def test_a_hostile_manifest(whole: dict[str, Path], tmp_path: Path, name: str) -
     said = MANIFESTS[name]
     if not isinstance(said, (str, bytes)):
         said = json.dumps(said, indent=1, sort_keys=True) + "\n"
-    (folder / bundle.MANIFEST).write_bytes(said if isinstance(said, bytes) else said.encode())
+    (folder / manifest.MANIFEST).write_bytes(said if isinstance(said, bytes) else said.encode())
     with pytest.raises(BundleError) as caught:
         opened(folder)
     str(caught.value).encode()
@@ -361,16 +361,16 @@ def test_a_file_within_a_linked_folder(whole: dict[str, Path], tmp_path: Path) -
     (tmp_path / "outside" / "secret").write_text("1")
     (folder / "sub").symlink_to(tmp_path / "outside")
     with pytest.raises(BundleError, match=r"sub/secret is missing \(or a link\)"):
-        bundle.inside(folder, "sub/secret")
+        manifest.inside(folder, "sub/secret")
 
 
 def test_a_hole_of_a_terabyte_is_not_hashed(whole: dict[str, Path], tmp_path: Path) -> None:
     folder = tiny.copy(whole["text"], tmp_path / "a")
     with (folder / bundle.GRAPH).open("r+b") as file:
         file.truncate(1 << 40)
-    files = json.loads((folder / bundle.MANIFEST).read_text())["files"]
+    files = json.loads((folder / manifest.MANIFEST).read_text())["files"]
     files[bundle.GRAPH]["size"] = 1 << 40
-    (folder / bundle.MANIFEST).write_bytes(bundle._canonical(files))
+    (folder / manifest.MANIFEST).write_bytes(manifest._canonical(files))
     with pytest.raises(BundleError, match="hole"):
         opened(folder)
 

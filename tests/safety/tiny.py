@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.modalities.tokenizing import save_tokenizer
 
@@ -127,8 +127,8 @@ def write(folder: Path, kind: str) -> Path:
 
 def seal(folder: Path) -> None:
     """A manifest of what is there now, as whoever changed a file can write it too."""
-    (folder / bundle.MANIFEST).unlink(missing_ok=True)
-    bundle.write_manifest(folder)
+    (folder / manifest.MANIFEST).unlink(missing_ok=True)
+    manifest.write(folder)
 
 
 def copy(folder: Path, target: Path) -> Path:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, final
 
 from zoo import bundle as folders
 from zoo import cluster as ray_cluster
-from zoo import tasks
+from zoo import manifest, tasks
 from zoo.batching import files, plan
 from zoo.batching.work import Job, Worker
 from zoo.errors import BundleError, ConfigError, ZooError
@@ -124,7 +124,7 @@ def _task(folder: Path, options: Mapping[str, Any]) -> Task:
     """The bundle's task. Raises BundleError and ConfigError for what every worker would stumble over."""
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}. `zoo export` writes one.")
-    folders.verify(folder)
+    manifest.verify(folder)
     card = folders.read_card(folder)
     if card.kind != "bundle":
         raise BundleError(f"{folder} is a saved model, not an exported bundle: `zoo export` makes one.")
@@ -139,7 +139,7 @@ def _facts(folder: Path, job: Job, todo: Sequence[plan.Part]) -> dict[str, Any]:
     return {
         "format": 1,
         "bundle": folder.name,
-        "bundle_sha256": folders.sha256(folder / folders.MANIFEST),
+        "bundle_sha256": manifest.sha256(folder / manifest.MANIFEST),
         "inputs_sha256": work.hexdigest(),
         "parts": len(todo),
         "rows": sum(part.rows for part in todo),

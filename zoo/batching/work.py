@@ -12,7 +12,7 @@ from zoo.batching.files import Answered, Written
 from zoo.batching.plan import Part, Roles
 from zoo.errors import BundleError, ConfigError, DataError, DeviceError
 from zoo.results import RowError, to_json
-from zoo.runtime.model import load
+from zoo.runtime.opening import load
 from zoo.training.data.cells import Broken, Cell
 from zoo.training.data.records import written
 from zoo.training.data.tables import open_table
@@ -46,7 +46,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.model = load(job.bundle, device=job.device, threads=job.threads)
+        self.model = load(job.bundle, device=job.device, threads=job.threads, packed=True)
         self.roles = Roles.of(self.model.task, job.columns)
         self._open: tuple[str, _Rows] | None = None
 

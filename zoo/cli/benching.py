@@ -84,7 +84,7 @@ def _bundles(bundle: Path, devices: Sequence[str], threads: int | None) -> dict[
     import zoo
 
     return {
-        f"bundle, {device}": zoo.runtime.load(bundle, device=device, threads=threads)  # type: ignore[arg-type]  # load() checks it
+        f"bundle, {device}": zoo.runtime.load(bundle, device=device, threads=threads, packed=True)  # type: ignore[arg-type]  # load() checks it
         for device in devices
     }
 

@@ -67,7 +67,7 @@ def export(
     check(wanted.precision)
     with bundle.writing(target) as folder, tempfile.TemporaryDirectory(prefix="zoo-precision-") as work:
         card = exporting.fill(reference, module, folder, samples=samples, tolerance=tolerance)
-        reference_bundle = load_bundle(folder, device=wanted.device, verify=False)
+        reference_bundle = load_bundle(folder, device=wanted.device, packed=True, verify=False)
         kept = decide(reference_bundle, Source(folder / bundle.GRAPH), wanted, Path(work))
         if kept.unsupported is not None:
             raise DeviceError(kept.unsupported)

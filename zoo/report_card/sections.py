@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import bundle, tasks
+from zoo import bundle, manifest, tasks
 from zoo.bundle import Attempt, Card, Quality, TensorSpec
 from zoo.report_card.words import short
 from zoo.report_html import code, embedded, facts, paragraph, table
@@ -192,7 +192,7 @@ def files(folder: Path) -> str:
 
 
 def _files(folder: Path) -> list[Path]:
-    left_out = (bundle.REPORT, bundle.MANIFEST)
+    left_out = (bundle.REPORT, manifest.MANIFEST)
     return sorted(path for path in folder.iterdir() if path.is_file() and path.name not in left_out)
 
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias, final
 
-from zoo.bundle import inside
 from zoo.errors import BundleError
+from zoo.manifest import inside
 
 _Value: TypeAlias = int | memoryview
 _Fields: TypeAlias = dict[int, list[_Value]]
@@ -43,15 +43,15 @@ _MOST_ELEMENTS = 1 << 28
 _SHARED, _SLACK = 4, 1 << 28
 
 
-def check_graph(path: Path) -> None:
+def check_graph(path: Path) -> int:
     """Raises BundleError for an ONNX file that is no graph of tensors and known operators on its own bytes and on
-    files of its own folder."""
-    inside(path.parent, path.name, most=_MOST_BYTES)
+    files of its own folder. Returns the bytes of the file and of those beside it that it names."""
+    size = inside(path.parent, path.name, most=_MOST_BYTES).stat().st_size
     try:
         with path.open("rb") as file:
             # Closed with its last view, which an error's traceback may hold.
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        _Check(path).model(memoryview(content))
+        return size + _Check(path).model(memoryview(content))
     # An empty file can't be mapped; the rest is what a damaged message leads to.
     except (ValueError, IndexError, UnicodeDecodeError) as error:
         raise BundleError(f"{path} is damaged: it is no ONNX graph ({error}).") from error
@@ -66,7 +66,8 @@ class _Check:
         self._files: dict[str, int] = {}
         self._taken: dict[str, int] = {}
 
-    def model(self, view: memoryview) -> None:
+    def model(self, view: memoryview) -> int:
+        """Returns the bytes of the files beside the graph."""
         fields = self.fields(view, 7, 25)
         if len(fields.get(7, ())) != 1:
             raise ValueError("it has no graph, or several")
@@ -77,6 +78,7 @@ class _Check:
         for name, taken in self._taken.items():
             if taken > max(_SHARED * self._files[name], _SLACK):
                 raise self._refused(f"has weights of {taken:,} bytes in {name}, which is smaller")
+        return sum(self._files.values())
 
     def graph(self, view: memoryview, depth: int) -> None:
         if depth > _DEEPEST:

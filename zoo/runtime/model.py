@@ -1,9 +1,9 @@
-"""`zoo.runtime.load(folder)`: an object with the same `predict` and the same results as the torch model."""
+"""A bundle as an object with the same `predict` and the same results as the torch model."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Any, Unpack, final
 
 from zoo import bundle
 from zoo.errors import BundleError, ConfigError, ZooError
@@ -14,7 +14,7 @@ from zoo.predictor import Predictor, labels_for
 from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
 from zoo.runtime.sequences import GraphSequences, SequenceSession
-from zoo.runtime.session import Device, Session
+from zoo.runtime.session import How, Session
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
 from zoo.tasks.generation import RerunStepper, Stepper
@@ -87,28 +87,8 @@ class BundleModel(Predictor):
         return f"<BundleModel {self.folder.name!r}: {self.spec.name}, {self.card.task}, on {self.session.device}>"
 
 
-def load(
-    folder: str | Path,
-    *,
-    device: Device | Literal["auto"] = "cpu",
-    fallback: bool = False,
-    threads: int | None = None,
-    spin: bool = True,
-    verify: bool = True,
-) -> BundleModel:
-    """Open an exported bundle.
-
-    device: "cpu"; "cuda", which raises DeviceError when CUDA can't be had, unless `fallback`; or "auto".
-    threads: of one operator, ONNX Runtime's own choice when None.
-    spin: whether these threads keep their cores busy while they wait for the next operator; False where the process has
-        other work to do.
-    verify: hash every file against the manifest first; BundleError when a byte has changed.
-    """
-    path = Path(folder)
-    if not path.is_dir():
-        raise BundleError(f"There is no bundle at {path}. Model.export() or `zoo export` writes one.")
-    if verify:
-        bundle.verify(path)
+def opened(path: Path, **how: Unpack[How]) -> BundleModel:
+    """The model of a folder whose graphs and card were checked against its manifest."""
     card = bundle.read_card(path)
     if card.kind != "bundle":
         raise BundleError(
@@ -116,12 +96,12 @@ def load(
         )
     _check_task(path, card)
     if card.graphs is None:
-        session = Session(path / bundle.GRAPH, device=device, fallback=fallback, threads=threads, spin=spin)
+        session = Session(path / bundle.GRAPH, **how)
         session.promise(card.inputs, card.outputs)
         return BundleModel(path, card, session)
     sessions, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
-        sessions[graph.name] = Session(path / graph.file, device=device, fallback=fallback, threads=threads, spin=spin)
+        sessions[graph.name] = Session(path / graph.file, **how)
         sessions[graph.name].promise(graph.inputs, graph.outputs)
     if set(sessions) in ({"image", "text"}, {"audio", "text"}):
         return BundleModel(path, card, TowerSessions(tuple(sessions.values())))

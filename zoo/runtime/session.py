@@ -4,23 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
 from zoo.errors import BundleError, ConfigError, DeviceError, missing
 from zoo.modalities.base import Array
 from zoo.runtime.graphs import check_graph
+from zoo.runtime.successor import Successor
 
 if TYPE_CHECKING:
     from zoo.bundle import TensorSpec
 
 Device = Literal["cpu", "cuda"]
+_CPU = "CPUExecutionProvider"
+# Bytes of a graph and its weights: below this they are laid out in some milliseconds.
+_LARGE = 1 << 25
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
 
 
+class How(TypedDict, total=False):
+    """How a session is opened: as `zoo.runtime.load` has it."""
+
+    device: Device | Literal["auto"]
+    fallback: bool
+    threads: int | None
+    spin: bool
+    packed: bool
+
+
 class Session:
-    """`run` of named arrays. `device` is where it really runs; `inputs` maps names to dtypes."""
+    """`run` of named arrays. `device` is where it really runs; `inputs` maps names to dtypes.
+
+    packed: whether large weights are laid out for the CPU's kernels when the session is opened, which takes twice as
+    long as all else. Without it `run` does that again and again, until a second session that has them so takes over.
+    """
 
     def __init__(
         self,
@@ -30,12 +48,24 @@ class Session:
         fallback: bool = False,
         threads: int | None = None,
         spin: bool = True,
+        packed: bool = True,
     ) -> None:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
         self.graph = graph
         ort = _onnxruntime()
-        self._session = _open(ort, graph, device, fallback=fallback or device == "auto", threads=threads, spin=spin)
+        size = check_graph(graph)
+        providers = _providers(ort, device, fallback=fallback or device == "auto")
+        unpacked = not packed and size >= _LARGE and providers == [_CPU]
+
+        def make(options: Any) -> Any:
+            return _open(ort, graph, options, providers)
+
+        self._session = make(_options(ort, threads=threads, spin=spin, unpacked=unpacked))
+        # ONNX Runtime falls back to the CPU without an error when CUDA's libraries don't load.
+        if device == "cuda" and not fallback and "CUDAExecutionProvider" not in self._session.get_providers():
+            raise DeviceError(_no_cuda("ONNX Runtime could not load its CUDA provider"))
+        self._successor = Successor(self, make, _options(ort, threads=threads, spin=spin)) if unpacked else None
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
         self.inputs = {item.name: _DTYPES.get(item.type, item.type) for item in self._session.get_inputs()}
@@ -58,7 +88,7 @@ class Session:
         self._check_given(inputs)
         feed = {name: np.ascontiguousarray(inputs[name]) for name in self.inputs}
         try:
-            found = self._session.run(None, feed)
+            found = self._now().run(None, feed)
         except Exception as error:  # As in `_open`.
             raise BundleError(f"{self.graph} can't be run on this input: {error}") from error
         return self._kept(dict(zip(self.outputs, found, strict=True)), feed)
@@ -70,7 +100,8 @@ class Session:
         be held by. Returns the other outputs as arrays, and the held ones.
         """
         self._check_given(inputs)
-        binding = self._session.io_binding()
+        session = self._now()
+        binding = session.io_binding()
         try:
             for name in self.inputs:
                 value = inputs[name]
@@ -80,12 +111,23 @@ class Session:
                     binding.bind_ortvalue_input(name, value)
             for name in self.outputs:
                 binding.bind_output(name, self.device if name in held else "cpu")
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
         except Exception as error:  # As in `_open`.
             raise BundleError(f"{self.graph} can't be run on this input: {error}") from error
         found = dict(zip(self.outputs, binding.get_outputs(), strict=True))
         arrays = {name: value.numpy() for name, value in found.items() if name not in held}
         return self._kept(arrays, inputs), {kept: found[name] for name, kept in held.items()}
+
+    def take_over(self, session: Any) -> None:
+        """Let another ONNX Runtime session of the same graph answer from now on, and the one until now go."""
+        self._session, self._successor = session, None
+
+    def _now(self) -> Any:
+        # The successor may take over in between: whichever is read here stays until it has answered.
+        session, successor = self._session, self._successor
+        if successor is not None:
+            successor.asked()
+        return session
 
     def _check_given(self, inputs: Mapping[str, Any]) -> None:
         missing_ones = [name for name in self.inputs if name not in inputs]
@@ -126,25 +168,27 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open(ort: Any, graph: Path, device: str, *, fallback: bool, threads: int | None, spin: bool) -> Any:
-    check_graph(graph)
+def _options(ort: Any, *, threads: int | None, spin: bool, unpacked: bool = False) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    providers = ["CPUExecutionProvider"]
-    if device != "cpu" and _cuda(ort, fallback):
-        providers.insert(0, "CUDAExecutionProvider")
+    if unpacked:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _open(ort: Any, graph: Path, options: Any, providers: list[str]) -> Any:
     try:
-        session = ort.InferenceSession(str(graph), options, providers=providers)
+        return ort.InferenceSession(str(graph), options, providers=providers)
     except Exception as error:  # ONNX Runtime's errors share no public base class.
         raise BundleError(f"{graph} can't be opened by ONNX Runtime {ort.__version__}: {error}") from error
-    # ONNX Runtime falls back to the CPU without an error when CUDA's libraries don't load.
-    if "CUDAExecutionProvider" not in session.get_providers() and device == "cuda" and not fallback:
-        raise DeviceError(_no_cuda("ONNX Runtime could not load its CUDA provider"))
-    return session
+
+
+def _providers(ort: Any, device: str, *, fallback: bool) -> list[str]:
+    return ["CUDAExecutionProvider", _CPU] if device != "cpu" and _cuda(ort, fallback) else [_CPU]
 
 
 def _cuda(ort: Any, fallback: bool) -> bool:

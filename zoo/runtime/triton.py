@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 import numpy as np
 
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.errors import BundleError
 from zoo.modalities.base import Array
 from zoo.results import RowError, to_json
-from zoo.runtime.model import BundleModel, Sessions, load
+from zoo.runtime.model import BundleModel, Sessions
+from zoo.runtime.opening import load
 from zoo.runtime.raw import OWN_PARAMETERS, RESULT
 from zoo.runtime.serve.inputs import Reader
 from zoo.runtime.serve.refusals import Refusal, refusal_of
@@ -44,12 +45,13 @@ class TritonModel:
         graph = config.get("parameters", {}).get(GRAPH, {}).get("string_value")
         self._rows = int(config["max_batch_size"])
         if graph:
-            bundle.verify(folder)
+            manifest.verify(folder)
             card = bundle.read_card(folder)
             session = cast(Sessions, _Asked(self._triton, graph, card))
             self.model = BundleModel(folder, card, session)
         else:
-            self.model = load(folder, device="cuda" if args.get("model_instance_kind") == "GPU" else "cpu")
+            device: Device = "cuda" if args.get("model_instance_kind") == "GPU" else "cpu"
+            self.model = load(folder, device=device, packed=True)
         self._reader = Reader(self.model, Limits(max_rows=self._rows))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import torch
 
-from zoo import bundle
+from zoo import bundle, manifest
 from zoo.errors import BundleError, CheckpointError, TrainingError
 from zoo.plain import load_json
 
@@ -76,7 +76,7 @@ class Checkpoints:
             self._everyone()
             if self._main:
                 _write_note(temporary, step, meta)
-                bundle.write_manifest(temporary)
+                manifest.write(temporary)
                 bundle.publish(temporary, target)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -129,7 +129,7 @@ class Checkpoints:
 def verify(path: Path) -> Checkpoint:
     """Every byte against the manifest. Raises CheckpointError."""
     try:
-        bundle.verify(path)
+        manifest.verify(path)
         note = load_json((path / _NOTE).read_text(encoding="utf-8"))
         if note["format"] != _FORMAT:
             raise CheckpointError(f"The checkpoint {path} is of format {note['format']!r}, not {_FORMAT}.")

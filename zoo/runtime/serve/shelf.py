@@ -17,7 +17,7 @@ from zoo.bundle import TensorSpec
 from zoo.errors import ConfigError, ZooError
 from zoo.results import RowError, to_json
 from zoo.runtime.model import BundleModel
-from zoo.runtime.model import load as open_bundle
+from zoo.runtime.opening import load as open_bundle
 from zoo.runtime.raw import NAME
 from zoo.runtime.serve import memory
 from zoo.runtime.serve.batching import Batcher
@@ -210,7 +210,8 @@ class Shelf:
 
     def _open(self, folder: Path) -> BundleModel:
         # Threads that spin take from the event loop, and from other models, half of what there is.
-        return open_bundle(folder, device=self._settings.device, threads=self._settings.threads, spin=False)
+        settings = self._settings
+        return open_bundle(folder, device=settings.device, threads=settings.threads, spin=False, packed=True)
 
 
 async def _put_away(old: Loaded) -> bool:
