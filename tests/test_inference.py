@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,54 @@ def test_wrong_options_say_what_is_allowed() -> None:
 
 def test_no_rows_give_nothing() -> None:
     assert list(run([])) == []
+
+
+def test_many_batches_are_run_by_what_is_better_at_many_and_few_are_not() -> None:
+    opened: list[int] = []
+    threads: set[int] = set()
+    together = threading.Barrier(2, timeout=30)
+
+    def bulk() -> tuple[Any, int]:
+        opened.append(1)
+
+        def forward(batch: Batch) -> dict[str, Array]:
+            threads.add(threading.get_ident())
+            # The first two meet here, or this fails: they are run at the same time.
+            if len(threads) < 2 or together.n_waiting:
+                together.wait()
+            return {"logits": batch.inputs["input_ids"].sum(axis=1, keepdims=True).astype(np.float32)}
+
+        return forward, 2
+
+    few, many = list(range(1, 12)), [n for n in range(1, 61) if n != 13]
+    assert values(run(few, batch_size=1, bulk=bulk)) == values(run(few, batch_size=1))
+    assert not opened
+    assert values(run(many, batch_size=1, bulk=bulk)) == values(run(many, batch_size=1))
+    assert opened
+    assert len(threads) == 2
+
+
+def test_an_error_among_many_batches_comes_through() -> None:
+    def bulk() -> tuple[Any, int]:
+        def forward(batch: Batch) -> dict[str, Array]:
+            raise MemoryError("of this batch")
+
+        return forward, 2
+
+    with pytest.raises(MemoryError, match="of this batch"):
+        list(run([n for n in range(1, 61) if n != 13], batch_size=1, bulk=bulk))
+
+
+def test_a_list_is_sorted_as_a_whole_and_a_source_is_answered_soon() -> None:
+    rows = [1, 201] * 32
+    seen: list[Batch] = []
+    list(run(rows, batch_size=32, seen=seen))
+    assert [batch.inputs["input_ids"].shape for batch in seen] == [(32, 201), (32, 1)]
+    seen.clear()
+    list(run(iter(rows), batch_size=32, seen=seen))
+    assert {batch.inputs["input_ids"].shape[1] for batch in seen} == {201}
+
+
+def test_padding_that_costs_nothing_bounds_no_batch() -> None:
+    assert limits_of("auto", "text").padding == 8
+    assert limits_of("auto", "text", packs=True).padding is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 import zoo
 from tests.conformance.conftest import tiny_model
 from zoo.errors import BundleError, ConfigError, DeviceError, MissingDependency
+from zoo.runtime.session import Session
 from zoo.tasks.samples import samples_of
 
 _BLOCKED = """
@@ -175,3 +177,43 @@ def test_without_onnxruntime_the_command_that_installs_it_is_named(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingDependency, match=r'pip install "polyzoo\[cpu\]"'):
         zoo.runtime.load(bundle_folder)
+
+
+def test_many_texts_are_answered_by_several_callers_of_one_thread_each(bundle_folder: Path) -> None:
+    texts = [f"a text of {'very ' * n}many words" for n in range(60)]
+    plain = zoo.runtime.load(bundle_folder, threads=1)
+    model = zoo.runtime.load(bundle_folder, threads=2)
+    expected = plain.embed(texts, batch_size=1)
+    assert isinstance(model.session, Session)
+    model.embed(texts[:5], batch_size=1)
+    assert model.session._twin is None
+    np.testing.assert_allclose(model.embed(texts, batch_size=1), expected, atol=1e-6)
+    twin = model.session._twin
+    assert twin is not None
+    assert (twin.threads, twin.splits) == (1, False)
+    np.testing.assert_allclose(np.stack(model.embed(texts)), expected, atol=1e-5)
+    assert model.session._twin is twin
+    # Nothing to split, or no room for a second copy.
+    assert plain.bulk is None
+    assert zoo.runtime.load(bundle_folder, threads=2, spin=False).bulk is None
+
+
+def test_what_several_callers_are_given_is_held_to_the_card(bundle_folder: Path) -> None:
+    model = zoo.runtime.load(bundle_folder, threads=2)
+    assert isinstance(model.session, Session)
+    assert model.session.split()._promised == model.session._promised != ()
+
+
+def test_a_bundle_that_was_exchanged_answers_nothing_for_the_one_that_is_open(
+    bundle_folder: Path, tmp_path: Path
+) -> None:
+    texts = [f"a text of {'very ' * n}many words" for n in range(30)]
+    folder = tmp_path / "a.bundle"
+    shutil.copytree(bundle_folder, folder)
+    model = zoo.runtime.load(folder, threads=2)
+    expected = model.embed(texts[:3], batch_size=1)
+    shutil.rmtree(folder)
+    tiny_model("all-minilm-l6-v2", seed=1).export(folder)
+    assert isinstance(model.session, Session)
+    assert model.session.split() is model.session
+    np.testing.assert_allclose(model.embed(texts, batch_size=1)[:3], expected, atol=1e-6)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 from zoo.errors import ConfigError, DataError, InputError
@@ -33,6 +33,7 @@ class Batch:
 
 
 Forward = Callable[[Batch], dict[str, Array]]
+Bulk = tuple[Forward, int]  # a forward function for as many threads at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +73,24 @@ _AUTO = {
     ("mel", True): Limits(32),
 }
 
+# Batches of a chunk from which on it pays to open what is better at many.
+_MANY = 12
+
 # A language model answers each token with its whole vocabulary: 64 million float32 are 256 MB.
 _OUTPUT_NUMBERS = 64_000_000
 
 
-def limits_of(batch_size: BatchSize, kind: str, *, accelerated: bool = False, writing: bool = False) -> Limits:
+def limits_of(
+    batch_size: BatchSize, kind: str, *, accelerated: bool = False, packs: bool = False, writing: bool = False
+) -> Limits:
     """What `batch_size` means for inputs of this kind. Raises ConfigError for anything but a positive int or "auto".
 
+    packs: whether the network leaves padding out by itself, so that it costs nothing.
     writing: whether each batch is followed by many steps of a token a row, which cost the same for one row as for all.
     """
     if batch_size == "auto":
         found = _AUTO[kind, accelerated]
-        return replace(found, padding=None) if writing else found
+        return replace(found, padding=None) if writing or packs else found
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f'batch_size is {batch_size!r}; give a positive whole number or "auto".')
     return Limits(batch_size)
@@ -141,6 +148,8 @@ def run_rows(
     forward: Forward,
     batch_size: BatchSize = "auto",
     accelerated: bool = False,
+    packs: bool = False,
+    bulk: Callable[[], Bulk] | None = None,
     on_error: OnError = "raise",
     workers: int = 2,
     writing: bool = False,
@@ -150,15 +159,18 @@ def run_rows(
     rows: any iterable, read at most two look-ahead chunks beyond what has been given back.
     prepare: a raw row as its windows; runs on threads for images and audio.
     forward: a batch as named arrays `[B, ...]`; may read `batch.targets` for a loss on the side.
-    writing: as `limits_of` has it.
+    bulk: makes what many batches are better run by, if there is such; asked again for every chunk that has many.
+    packs, writing: as `limits_of` has it.
     on_error: "raise" the first InputError or DataError, or "return" it as a RowError in its place.
     """
     if on_error not in ("raise", "return"):
         raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     kind = task.spec.input.kind
-    limits = _affordable(limits_of(batch_size, kind, accelerated=accelerated, writing=writing), task.width)
+    limits = limits_of(batch_size, kind, accelerated=accelerated, packs=packs, writing=writing)
     light = kind in ("text", "tabular")
-    return _run(rows, prepare, encoder, task, forward, limits, on_error, 0 if light else workers)
+    return _run(
+        rows, prepare, encoder, task, forward, bulk, _affordable(limits, task.width), on_error, 0 if light else workers
+    )
 
 
 def _run(
@@ -167,6 +179,7 @@ def _run(
     encoder: Encoder,
     task: Task,
     forward: Forward,
+    bulk: Callable[[], Bulk] | None,
     limits: Limits,
     on_error: OnError,
     workers: int,
@@ -178,19 +191,21 @@ def _run(
             return _failed(row, raw, error, encoder, on_error)
 
     with ThreadPoolExecutor(workers) if workers else nullcontext() as pool:
-        for chunk in _chunks(enumerate(rows), encode, pool, limits):
-            yield from _forward_chunk(chunk, encoder, task, forward, limits)
+        for chunk in _chunks(rows, encode, pool, limits):
+            yield from _forward_chunk(chunk, encoder, task, forward, bulk, limits)
 
 
 def _chunks(
-    rows: Iterator[tuple[int, Any]],
+    given: Iterable[Any],
     encode: Callable[[int, Any], RowOutcome],
     pool: ThreadPoolExecutor | None,
     limits: Limits,
 ) -> Iterator[list[RowOutcome]]:
     """Encoded rows in chunks worth sorting; the next chunk is being encoded while this one is used."""
-    size = max(limits.rows, 1)
+    rows = enumerate(given)
     most = min(16 * limits.rows, 1024)
+    # Small at first, so that a slow source is answered soon; a list is there already.
+    size = most if pool is None and isinstance(given, Sequence) else limits.rows
     if pool is None:
         while taken := [encode(*item) for item in islice(rows, size)]:
             yield taken
@@ -203,7 +218,6 @@ def _chunks(
             if not futures:
                 break
             pending.append(futures)
-            # Small at first, so that a slow source is answered soon; then large enough to sort well.
             size = min(2 * size, most, 64)
         if not pending:
             return
@@ -217,12 +231,23 @@ def _chunks(
 
 
 def _forward_chunk(
-    chunk: Sequence[RowOutcome], encoder: Encoder, task: Task, forward: Forward, limits: Limits
+    chunk: Sequence[RowOutcome],
+    encoder: Encoder,
+    task: Task,
+    forward: Forward,
+    bulk: Callable[[], Bulk] | None,
+    limits: Limits,
 ) -> Iterator[RowOutcome]:
-    answers: dict[tuple[int, int], dict[str, Array]] = {}
-    for batch in batches([window for outcome in chunk for window in outcome.windows], limits):
-        outputs = task.unbatch(forward(make_batch(encoder, task, batch)), batch)
-        answers.update({(window.row, window.window): output for window, output in zip(batch, outputs, strict=True)})
+    def run(batch: list[Example]) -> list[tuple[tuple[int, int], dict[str, Array]]]:
+        outputs = task.unbatch(calling(make_batch(encoder, task, batch)), batch)
+        return [((window.row, window.window), output) for window, output in zip(batch, outputs, strict=True)]
+
+    cut = list(batches([window for outcome in chunk for window in outcome.windows], limits))
+    calling, callers = forward, 1
+    if bulk is not None and len(cut) >= _MANY:
+        calling, callers = bulk()
+    with ThreadPoolExecutor(callers) if callers > 1 else nullcontext() as pool:
+        answers = dict(chain.from_iterable(pool.map(run, cut) if pool else map(run, cut)))
     for outcome in chunk:
         if outcome.error is not None:
             yield outcome

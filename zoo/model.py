@@ -59,6 +59,10 @@ class Model(Predictor):
     def accelerated(self) -> bool:
         return self.device.type != "cpu"
 
+    @property
+    def packs(self) -> bool:
+        return self.module.packs and not self.accelerated
+
     def to(self, device: str | None) -> Model:
         """Move to "cpu", "cuda", "cuda:1", ...; None is the best there is. Returns the model itself."""
         self.module.to(_device(device)).eval()

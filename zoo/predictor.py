@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from zoo import tasks
 from zoo.errors import ConfigError, DataError, InputError
-from zoo.inference import BatchSize, Forward, OnError, RowOutcome, batches, limits_of, make_batch, run_rows
+from zoo.inference import BatchSize, Bulk, Forward, OnError, RowOutcome, batches, limits_of, make_batch, run_rows
 from zoo.modalities.base import Array, Encoder, Example, pad
 from zoo.modalities.text import TextEncoder
 from zoo.modalities.towers import TEXT, TowersEncoder
@@ -53,6 +53,16 @@ class Predictor(ABC):
     @abstractmethod
     def accelerated(self) -> bool:
         """Whether the network runs on a GPU, which sets what batch_size="auto" means."""
+
+    @property
+    def packs(self) -> bool:
+        """Whether the network leaves the padding of a batch out by itself."""
+        return False
+
+    @property
+    def bulk(self) -> Callable[[], Bulk] | None:
+        """What makes a forward function that is better at many batches than `forward` is; None where nothing is."""
+        return None
 
     @abstractmethod
     def forward(self, batch: Any) -> dict[str, Array]:
@@ -157,6 +167,8 @@ class Predictor(ABC):
             forward=self._embedder(pooling),
             batch_size=batch_size,
             accelerated=self.accelerated,
+            packs=self.packs,
+            bulk=self.bulk,
         )
         vectors = [np.asarray(task.decode(outcome.outputs, outcome.windows, options)) for outcome in outcomes]
         if several is None:
@@ -171,15 +183,17 @@ class Predictor(ABC):
         probe: on `Task.probe`'s windows, as the parity check compares them.
         """
         prepare = self.task.probe if probe else self.task.encode
-        forward = self._matching(options) if isinstance(options, CandidateOptions) else self.forward
+        matching = isinstance(options, CandidateOptions)
         return run_rows(
             inputs,
             prepare=lambda raw: prepare(self.encoder, raw, options),
             encoder=self.encoder,
             task=self.task,
-            forward=forward,
+            forward=self._matching(options) if matching else self.forward,
             batch_size=batch_size,
             accelerated=self.accelerated,
+            packs=self.packs,
+            bulk=None if matching else self.bulk,
             on_error=on_error,
         )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, final
 
 from zoo import bundle
 from zoo.errors import BundleError, ConfigError, ZooError
-from zoo.inference import Batch, Forward, RowOutcome
+from zoo.inference import Batch, Bulk, Forward, RowOutcome
 from zoo.modalities import make_encoder
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
@@ -42,6 +43,18 @@ class BundleModel(Predictor):
     @property
     def accelerated(self) -> bool:
         return self.session.device == "cuda"
+
+    @property
+    def bulk(self) -> Callable[[], Bulk] | None:
+        # Measured on two cores: transformers gain some fifth, and convolutions of images nothing.
+        if isinstance(self.session, Session) and self.session.splits and self.spec.input.kind in ("text", "audio"):
+            return self._split
+        return None
+
+    def _split(self) -> Bulk:
+        assert isinstance(self.session, Session)
+        twin = self.session.split()
+        return lambda batch: twin.run(batch.inputs), 1 if twin is self.session else self.session.threads
 
     def forward(self, batch: Batch) -> dict[str, Array]:
         return self.session.run(batch.inputs)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -53,6 +55,7 @@ class Session:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
         self.graph = graph
+        self._opened = _stamp(graph)
         ort = _onnxruntime()
         size = check_graph(graph)
         providers = _providers(ort, device, fallback=fallback or device == "auto")
@@ -68,9 +71,27 @@ class Session:
         self._successor = Successor(self, make, _options(ort, threads=threads, spin=spin)) if unpacked else None
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
+        self.threads = threads or cores()
+        # A process that has other work to do has no memory for a second copy of the weights, either.
+        self.splits = self.device == "cpu" and self.threads > 1 and spin
         self.inputs = {item.name: _DTYPES.get(item.type, item.type) for item in self._session.get_inputs()}
         self.outputs = [item.name for item in self._session.get_outputs()]
+        self._opening = Lock()
+        self._twin: Session | None = None
         self._promised: tuple[TensorSpec, ...] = ()
+
+    def split(self) -> Session:
+        """The same graph for as many callers at a time as this one has threads, each in a thread of its own.
+
+        Better at many batches than all threads at one, and worse at a single batch. Opened once, and kept. The session
+        itself where another graph lies in its place by now.
+        """
+        with self._opening:
+            if self._twin is None and _stamp(self.graph) == self._opened:
+                twin = Session(self.graph, device="cpu", threads=1)
+                twin._promised = self._promised
+                self._twin = twin
+        return self._twin or self
 
     def promise(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Hold the graph to what its card says. Raises BundleError where it takes or gives other arrays; what it
@@ -145,6 +166,20 @@ class Session:
                     f"{item.dtype} [{', '.join(map(str, item.shape))}]."
                 )
         return made
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of its name; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _fits(array: Any, promised: TensorSpec, rows: int) -> bool:

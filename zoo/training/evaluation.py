@@ -96,8 +96,9 @@ def evaluate(
     module.to(there)
     with evaluating(module):
         forward = MeasuredForward(module, task, there, writer=writer)
-        report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=there.type != "cpu",
-                       on_error=on_error)  # fmt: skip
+        accelerated = there.type != "cpu"
+        report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=accelerated,
+                       packs=getattr(module, "packs", False) and not accelerated, on_error=on_error)  # fmt: skip
     return replace(report, history=tuple(history))
 
 
@@ -110,6 +111,7 @@ def score(
     batch_size: BatchSize,
     accelerated: bool,
     on_error: OnError,
+    packs: bool = False,
     each: Callable[[], None] = lambda: None,
 ) -> Report:
     """One pass over rows; `each` is called after every row and may raise."""
@@ -127,7 +129,7 @@ def score(
     # Errors are returned and raised here, where rows have names.
     for outcome in run_rows(
         range(len(rows)), prepare=prepare, encoder=encoder, task=task, forward=forward, batch_size=batch_size,
-        accelerated=accelerated, on_error="return",
+        accelerated=accelerated, packs=packs, on_error="return",
     ):  # fmt: skip
         if outcome.error is None:
             scorer.update(outcome.outputs, outcome.windows)

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
+from zoo.backends.transformers import packing
 from zoo.backends.transformers.caching import can_cache, filled, flat
 from zoo.backends.transformers.config import first_position, is_causal
 from zoo.backends.transformers.parts import base_of, head_of
@@ -30,11 +31,15 @@ class TextModule(ZooModule):
         counted = self.causal or left
         self.positions = counted and "position_ids" in inspect.signature(base_of(net).forward).parameters
         self.first_position = first_position(net.config)
+        self.packs = packing.prepare(net)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> dict[str, Tensor]:
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids)
+        with packing.packed(attention_mask):
+            return self._forward(self._inputs(input_ids, attention_mask, token_type_ids), attention_mask)
+
+    def _forward(self, inputs: dict[str, Any], attention_mask: Tensor) -> dict[str, Tensor]:
         if self.task == "feature-extraction":
             return {"embedding": pool(self._hidden(inputs), attention_mask, self.pooling).float()}
         if self.task == "question-answering":
@@ -74,7 +79,9 @@ class TextModule(ZooModule):
     def pooled(
         self, pooling: str, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        return pool(self._hidden(self._inputs(input_ids, attention_mask, token_type_ids)), attention_mask, pooling)
+        with packing.packed(attention_mask):
+            hidden = self._hidden(self._inputs(input_ids, attention_mask, token_type_ids))
+        return pool(hidden, attention_mask, pooling)
 
     def _hidden(self, inputs: dict[str, Any]) -> Tensor:
         hidden: Tensor = base_of(self.net)(**inputs).last_hidden_state

@@ -1,0 +1,125 @@
+"""Padding that a network leaves out: the same answers, in every architecture and task, and nothing of it elsewhere."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import zoo
+from tests.tiny import FAMILIES, family, tiny
+from zoo.backends import build
+from zoo.backends.transformers.packing import _LAYERS
+from zoo.backends.transformers.parts import base_of
+from zoo.modalities import make_encoder
+from zoo.modalities.byte_tokenizers import byte_tokenizer
+
+TEXTS = ["once upon a time in Zürich", "the end", "x", "a rather longer text than all of the others", "y"]
+PACKED = {zoo.info(name).architecture: name for name in FAMILIES if zoo.info(name).architecture in _LAYERS}
+TASKS = ("text-classification", "token-classification", "fill-mask", "question-answering", "feature-extraction")
+
+
+def module_of(name: str, task: str = "text-classification", side: str = "right") -> tuple[Any, dict[str, Any]]:
+    spec = tiny(zoo.info(name))
+    spec = spec.evolve(input={**spec.input.model_dump(), "padding_side": side})
+    encoder = make_encoder(spec, tokenizer=byte_tokenizer(style="bert"))
+    labels = ("a", "b") if task.endswith("classification") else ()
+    module = build(spec, task=task, labels=labels, seed=0).eval()
+    arrays = encoder.collate([encoder.encode(text)[0] for text in TEXTS])
+    return module, {key: torch.from_numpy(value) for key, value in arrays.items()}
+
+
+def widths(module: Any) -> list[tuple[int, ...]]:
+    """The shapes that the first layer is given, as they come."""
+    seen: list[tuple[int, ...]] = []
+    base = base_of(module.net)
+    layers = getattr(base, _LAYERS[module.net.config.model_type])
+    first = (layers.albert_layer_groups if hasattr(layers, "albert_layer_groups") else layers.layer)[0]
+    first.register_forward_pre_hook(
+        lambda _, given, named: seen.append(tuple((given[0] if given else named["hidden_states"]).shape)),
+        with_kwargs=True,
+    )
+    return seen
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", PACKED.values())
+def test_answers_are_those_of_padded_batches(name: str, task: str) -> None:
+    if task not in zoo.info(name).tasks:
+        pytest.skip(f"{name} is not for {task}")
+    module, inputs = module_of(name, task)
+    real = inputs["attention_mask"].bool()
+    expected = module(**inputs)
+    seen = widths(module)
+    with torch.inference_mode():
+        found = module(**inputs)
+    # ALBERT has one layer, and asks it again and again.
+    assert {shape[:2] for shape in seen} == {(1, int(real.sum()))}
+    for key, value in found.items():
+        wanted = expected[key].detach()
+        # What an answer says of padding means nothing.
+        places = real if value.shape[: real.dim()] == real.shape else slice(None)
+        torch.testing.assert_close(value[places], wanted[places], rtol=0, atol=2e-6)
+
+
+def test_every_packed_architecture_is_in_the_catalogue_and_tested() -> None:
+    assert set(PACKED) <= set(_LAYERS)
+    assert {"bert", "roberta", "distilbert"} <= set(PACKED)
+    assert all(family(zoo.info(name)) for name in PACKED.values())
+
+
+def test_padding_stays_in_training_on_the_left_and_where_there_is_none() -> None:
+    module, inputs = module_of("bert-base-uncased")
+    seen = widths(module)
+    module(**inputs)["logits"].sum().backward()
+    assert seen.pop()[:2] == inputs["attention_mask"].shape
+    whole = {key: value[:1, :5].repeat(3, 1) for key, value in inputs.items()}
+    assert whole["attention_mask"].all()
+    with torch.inference_mode():
+        module(**whole)
+    assert seen.pop()[:2] == (3, 5)
+    module, inputs = module_of("bert-base-uncased", side="left")
+    seen = widths(module)
+    with torch.inference_mode():
+        module(**inputs)
+    assert seen.pop()[:2] == inputs["attention_mask"].shape
+
+
+def test_the_weights_gradients_do_not_depend_on_what_was_predicted_before() -> None:
+    module, inputs = module_of("bert-base-uncased")
+
+    def gradient() -> Any:
+        module.zero_grad()
+        module(**inputs)["logits"].sum().backward()
+        return module.net.bert.embeddings.word_embeddings.weight.grad.clone()
+
+    before = gradient()
+    with torch.inference_mode():
+        module(**inputs)
+    assert torch.equal(gradient(), before)
+
+
+def test_threads_do_not_see_each_others_masks() -> None:
+    module, inputs = module_of("bert-base-uncased")
+    batches = [{key: value[i:] for key, value in inputs.items()} for i in range(4)] * 8
+
+    def run(batch: dict[str, Any]) -> Any:
+        with torch.inference_mode():
+            return module(**batch)["logits"].numpy()
+
+    expected = [run(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for found, wanted in zip(pool.map(run, batches), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, atol=2e-6)
+
+
+@pytest.mark.gpu
+def test_a_gpu_is_given_padded_batches() -> None:
+    module, inputs = module_of("bert-base-uncased")
+    seen = widths(module)
+    with torch.inference_mode():
+        module.cuda()(**{key: value.cuda() for key, value in inputs.items()})
+    assert seen.pop()[:2] == inputs["attention_mask"].shape
