@@ -31,8 +31,8 @@ def load(
     device: "cpu"; "cuda", which raises DeviceError when CUDA can't be had, unless `fallback`; or "auto".
     threads: of one operator, ONNX Runtime's own choice when None.
     spin: whether these threads keep their cores busy while they wait for the next operator; False where the process has
-        other work to do. True, many texts or recordings at once are answered by as many callers as there are threads, of
-        one thread each, which takes the graph's weights a second time.
+        other work to do. When True, many texts or recordings at once are answered by as many callers as there are
+        threads, of one thread each, which takes the graph's weights a second time.
     packed: on a CPU, whether large weights are laid out for speed before the first answer, as a server wants it. Else
         the first answer comes sooner, and from the second on they are laid out beside the answers, which are quicker
         from then on and equal within rounding.
