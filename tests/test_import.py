@@ -42,18 +42,16 @@ def test_import_zoo_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "statement",
-    [
-        "zoo.list_models()",
-        "zoo.info('resnet50')",
-        "zoo.TrainConfig()",
-        "zoo.ZooError",
-        "zoo.verify",
-        "zoo.runtime.load",
-    ],
+    "statement", ["zoo.list_models()", "zoo.info('resnet50')", "zoo.TrainConfig()", "zoo.ZooError"]
 )
 def test_looking_at_the_catalogue_and_options_needs_no_arrays(statement: str) -> None:
     assert loaded_by(f"import zoo\n{statement}", (*HEAVY, "numpy", "tokenizers", "huggingface_hub")) == []
+
+
+@pytest.mark.parametrize("statement", ["zoo.verify", "zoo.runtime.load"])
+def test_hashing_begins_before_anything_heavy_is_imported(statement: str) -> None:
+    heavy = (*HEAVY, "numpy", "pydantic", "yaml", "PIL", "tokenizers", "huggingface_hub")
+    assert loaded_by(f"import zoo\n{statement}", heavy) == []
 
 
 def test_the_serving_half_and_the_command_import_without_torch() -> None:

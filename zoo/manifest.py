@@ -251,22 +251,22 @@ class _Hashing:
         return self._digests
 
     def _work(self) -> None:
+        # Sixteen megabytes at once: between two calls a thread waits for the interpreter, which is busy with imports.
+        buffer = memoryview(bytearray(min(PIECE, max((part.length for _, part in self._left.copy()), default=0))))
         while True:
             try:
                 place, part = self._left.popleft()
             except IndexError:
                 return
             try:
-                self._digests[place] = _hash(part)
+                self._digests[place] = _hash(part, buffer)
             except OSError as error:
                 self._failure = error
                 self._left.clear()
 
 
-def _hash(part: _Part) -> str:
+def _hash(part: _Part, buffer: memoryview) -> str:
     found, left = hashlib.sha256(), part.length
-    # Sixteen megabytes at once: between two calls a thread waits for the interpreter, which is busy with imports.
-    buffer = memoryview(bytearray(min(left, PIECE)))
     with part.path.open("rb", buffering=0) as file:
         file.seek(part.offset)
         while left and (count := file.readinto(buffer[:left])):

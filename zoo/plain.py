@@ -7,6 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.resolver import Resolver
+from yaml.scanner import Scanner
 
 from zoo.errors import SpecError
 
@@ -15,11 +21,12 @@ _DEEPEST = 64
 _MOST_VALUES = 2_000_000
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice (YAML would silently keep the last), and what grows without end."""
+class _Bounded(Composer, SafeConstructor):
+    """A safe loader that refuses a key given twice (YAML would silently keep the last), and what grows without end."""
 
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
+    def __init__(self) -> None:
+        Composer.__init__(self)
+        SafeConstructor.__init__(self)
         self._depth = 0
         # By node: the values in it with its aliases written out, and how deep they go.
         self._sizes: dict[int, tuple[int, int]] = {}
@@ -52,6 +59,31 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
+
+
+class _PythonLoader(_Bounded, Reader, Scanner, Parser, Resolver):
+    def __init__(self, stream: str) -> None:
+        Reader.__init__(self, stream)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Resolver.__init__(self)
+        _Bounded.__init__(self)
+
+
+try:
+    from yaml.cyaml import CParser
+# PyYAML was built without libyaml.
+except ImportError:
+    _Loader: Any = _PythonLoader
+else:
+
+    class _Loader(_Bounded, CParser, Resolver):  # type: ignore[no-redef]
+        """Reads the text by libyaml, several times as quickly: what becomes of it is composed in Python."""
+
+        def __init__(self, stream: str) -> None:
+            CParser.__init__(self, stream)
+            Resolver.__init__(self)
+            _Bounded.__init__(self)
 
 
 def _children(node: Any) -> Iterator[Any]:
