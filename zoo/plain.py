@@ -24,6 +24,10 @@ _MOST_VALUES = 2_000_000
 class _Bounded(Composer, SafeConstructor):
     """A safe loader that refuses a key given twice (YAML would silently keep the last), and what grows without end."""
 
+    # Of the parser that comes with it.
+    check_event: Any
+    peek_event: Any
+
     def __init__(self) -> None:
         Composer.__init__(self)
         SafeConstructor.__init__(self)
@@ -32,7 +36,7 @@ class _Bounded(Composer, SafeConstructor):
         self._sizes: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        alias, mark = self.check_event(yaml.AliasEvent), self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        alias, mark = self.check_event(yaml.AliasEvent), self.peek_event().start_mark
         self._depth += 1
         if self._depth > _DEEPEST:
             raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} deep", mark)
@@ -71,7 +75,7 @@ class _PythonLoader(_Bounded, Reader, Scanner, Parser, Resolver):
 
 
 try:
-    from yaml.cyaml import CParser
+    from yaml._yaml import CParser
 # PyYAML was built without libyaml.
 except ImportError:
     _Loader: Any = _PythonLoader
