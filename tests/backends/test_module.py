@@ -318,3 +318,19 @@ def test_the_hubs_name_of_image_embedding() -> None:
     text = zoo.info("all-minilm-l6-v2")
     with pytest.raises(ConfigError, match="is of vision models, and this one is of text"):
         zoo.load(text, task="image-feature-extraction", weights=None)
+
+
+@pytest.mark.parametrize(("library", "name"), [("timm", "resnet10t"), ("torchvision", "resnet18")])
+def test_every_convolution_is_given_pixels_and_weights_channels_last(library: str, name: str) -> None:
+    module = build(image_spec(library, name), task="image-classification", labels=("a", "b"), seed=0)
+    turned = []
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            assert part.weight.is_contiguous(memory_format=torch.channels_last)
+            part.register_forward_pre_hook(
+                lambda _, given: turned.append(given[0].is_contiguous(memory_format=torch.channels_last))
+            )
+    with torch.inference_mode():
+        module(pixel_values=torch.zeros(2, 3, 64, 64, dtype=torch.uint8))
+    assert turned
+    assert all(turned)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from zoo.backends.running import CachedStepper, TorchEmbed, TorchForward
     from zoo.backends.sequences import CachedSequences
 
+_CONVOLUTIONS = ("timm", "torchvision")
 PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
 
 
@@ -48,6 +49,11 @@ def build(
     backend = _backend(spec.backend)
     with _seeded(seed):
         module: ZooModule = backend.build(spec, task=task, labels=labels, state=state)
+    if spec.backend in _CONVOLUTIONS:
+        import torch
+
+        # Weights in the layout of their inputs, or each convolution would turn them over again.
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module.eval()
 
 

@@ -124,6 +124,9 @@ class Normalize(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling():
+            # As the kernels of convolutions want it, on CPU and GPU; a graph's runtime lays its values out by itself.
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         return (pixel_values.to(self.mean.dtype) / 255 - self.mean) / self.std
 
 
