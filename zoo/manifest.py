@@ -34,13 +34,15 @@ def write(folder: Path) -> None:
     """Hash and sync every file of a folder into its manifest."""
     (folder / PIECES).unlink(missing_ok=True)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): _entry(path) for path in paths}
-    large = [name for name, entry in files.items() if entry["size"] > PIECE]
-    if large:
-        pieces = {
-            name: {"sha256": files[name]["sha256"], "pieces": _Hashing(_pieces(folder / name, files[name])).wait()}
-            for name in large
-        }
+    files, pieces = {}, {}
+    for path in paths:
+        name, size = path.relative_to(folder).as_posix(), path.stat().st_size
+        # The pieces on other threads, while this one hashes the whole.
+        hashing = _Hashing(_pieces(path, size)) if size > PIECE else None
+        files[name] = _entry(path)
+        if hashing is not None:
+            pieces[name] = {"sha256": files[name]["sha256"], "pieces": hashing.wait()}
+    if pieces:
         (folder / PIECES).write_bytes(_canonical(pieces))
         files[PIECES] = _entry(folder / PIECES)
     for name in files:
@@ -92,7 +94,7 @@ class Checking:
             # Hashed by pieces alone, its hash in the manifest is still held to what it was.
             if not fits or known is None or known["sha256"] != entry["sha256"]:
                 raise BundleError(f"{self._folder}: what {PIECES} has of {ascii(name)[1:-1]} is damaged.")
-            if len(entry["pieces"]) != len(_pieces(self._folder / name, known)):
+            if len(entry["pieces"]) != len(_pieces(self._folder / name, known["size"])):
                 raise _changed(self._folder, name)
         return {name: entry["pieces"] for name, entry in found.items()}
 
@@ -100,7 +102,7 @@ class Checking:
         owners, parts = [], []
         for name in names:
             path, entry = self._folder / name, self._files[name]
-            found = _pieces(path, entry) if name in self._large else [_Part(path, 0, entry["size"])]
+            found = _pieces(path, entry["size"]) if name in self._large else [_Part(path, 0, entry["size"])]
             owners += [name] * len(found)
             parts += found
         return owners, _Hashing(parts)
@@ -221,8 +223,7 @@ class _Part(NamedTuple):
     length: int
 
 
-def _pieces(path: Path, entry: dict[str, Any]) -> list[_Part]:
-    size = entry["size"]
+def _pieces(path: Path, size: int) -> list[_Part]:
     return [_Part(path, offset, min(PIECE, size - offset)) for offset in range(0, size, PIECE)]
 
 
