@@ -282,6 +282,20 @@ def test_where_it_can_not_be_made_the_first_goes_on(large: Path, quiet: None, mo
     np.testing.assert_array_equal(logits(model, TEXTS[0]), before)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.onnx.data"])
+def test_what_was_exchanged_on_disk_does_not_take_over(large: Path, tmp_path: Path, quiet: None, name: str) -> None:
+    folder = tiny.copy(large, tmp_path / "a.bundle")
+    model = zoo.runtime.load(folder)
+    first = inner(model)._session
+    before = logits(model, TEXTS[0])
+    (folder / name).rename(tmp_path / "was")
+    (folder / name).write_bytes((tmp_path / "was").read_bytes())
+    logits(model, TEXTS[0])
+    until(lambda: not successors())
+    assert inner(model)._session is first
+    np.testing.assert_array_equal(logits(model, TEXTS[0]), before)
+
+
 def test_a_model_that_goes_away_takes_it_along(large: Path, quiet: None) -> None:
     model = zoo.runtime.load(large)
     model.predict(TEXTS[:2], batch_size=1)

@@ -22,6 +22,7 @@ Device = Literal["cpu", "cuda"]
 _CPU = "CPUExecutionProvider"
 # Bytes of a graph and its weights: below this they are laid out in some milliseconds.
 _LARGE = 1 << 25
+_STAMPED = (".onnx", ".data", ".bin")
 _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
 
 
@@ -55,20 +56,24 @@ class Session:
         if device not in ("cpu", "cuda", "auto"):
             raise ConfigError(f'device is {device!r}; a bundle runs on "cpu", "cuda" or "auto".')
         self.graph = graph
-        self._opened = _stamp(graph)
+        self._opened = opened = _stamps(graph)
         ort = _onnxruntime()
         size = check_graph(graph)
         providers = _providers(ort, device, fallback=fallback or device == "auto")
         unpacked = not packed and size >= _LARGE and providers == [_CPU]
 
-        def make(options: Any) -> Any:
-            return _open(ort, graph, options, providers)
+        def again(options: Any) -> Any:
+            # Before, for what was never checked is not opened; and after, for what came in between does not answer.
+            _check_same(graph, opened)
+            session = _open(ort, graph, options, providers)
+            _check_same(graph, opened)
+            return session
 
-        self._session = make(_options(ort, threads=threads, spin=spin, unpacked=unpacked))
+        self._session = _open(ort, graph, _options(ort, threads=threads, spin=spin, unpacked=unpacked), providers)
         # ONNX Runtime falls back to the CPU without an error when CUDA's libraries don't load.
         if device == "cuda" and not fallback and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(_no_cuda("ONNX Runtime could not load its CUDA provider"))
-        self._successor = Successor(self, make, _options(ort, threads=threads, spin=spin)) if unpacked else None
+        self._successor = Successor(self, again, _options(ort, threads=threads, spin=spin)) if unpacked else None
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
         self.threads = threads or cores()
@@ -87,7 +92,7 @@ class Session:
         itself where another graph lies in its place by now.
         """
         with self._opening:
-            if self._twin is None and _stamp(self.graph) == self._opened:
+            if self._twin is None and _stamps(self.graph) == self._opened:
                 twin = Session(self.graph, device="cpu", threads=1)
                 twin._promised = self._promised
                 self._twin = twin
@@ -173,13 +178,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of its name; None where there is none."""
+def _stamps(graph: Path) -> dict[str, tuple[int, int, int]]:
+    """What tells the graphs and weights of a folder from others of their names; empty where there is no folder."""
     try:
-        found = path.stat()
+        found = [(item.name, item.stat()) for item in os.scandir(graph.parent) if item.name.endswith(_STAMPED)]
     except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns
+        return {}
+    return {name: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in found}
+
+
+def _check_same(graph: Path, opened: dict[str, tuple[int, int, int]]) -> None:
+    if _stamps(graph) != opened:
+        raise BundleError(f"{graph} is not the one that was opened: another lies in its place.")
 
 
 def _fits(array: Any, promised: TensorSpec, rows: int) -> bool:
