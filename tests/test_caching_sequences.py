@@ -109,7 +109,7 @@ def test_a_decoder_without_a_cache_is_read_and_answers_the_same(
     model.export(tmp_path / "a.bundle")
     bundle = zoo.runtime.load(tmp_path / "a.bundle")
     assert bundle.card.format == folders.FORMAT
-    assert isinstance(bundle._sequence_stepper(), GraphSequences)
+    assert isinstance(bundle.sequence_stepper(), GraphSequences)
     ours, theirs = (each.predict(PROMPTS, max_new_tokens=6, num_beams=2) for each in (bundle, model))
     assert [one.tokens for one in ours] == [one.tokens for one in theirs]
 

@@ -17,13 +17,17 @@ import torch
 
 import zoo
 from tests.conformance.conftest import tiny_model
+from tests.test_caching import outspoken
 from zoo import precision, runtime, tracing
 from zoo.bundle import Quality
 from zoo.errors import ConfigError, DataError, QualityError
-from zoo.precision import judging, search, speed
+from zoo.precision import halves, judging, search, speed
 from zoo.precision.deciding import Kept, Wanted, decide
+from zoo.precision.graphs import weight_of
+from zoo.precision.scores import Score
 from zoo.precision.source import Source, opset_of, write
 from zoo.precision.speed import Speed
+from zoo.runtime.session import Session
 from zoo.training import data
 
 _WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima")
@@ -90,8 +94,7 @@ class Case:
     def decide(self, wanted: str, work: Path, max_drop: float = 0.01) -> Kept:
         work.mkdir(exist_ok=True)
         halves = self.rows(self.pairs[::2]), self.rows(self.pairs[1::2])
-        source = Source(self.folder / "model.onnx")
-        return decide(runtime.load(self.folder), source, Wanted(wanted, *halves, max_drop), work)
+        return decide(runtime.load(self.folder), Wanted(wanted, *halves, max_drop), work)
 
 
 @pytest.fixture(scope="module")
@@ -114,28 +117,31 @@ Speeds = dict[str, float]
 
 @pytest.fixture(autouse=True)
 def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
-    """By how each candidate's file is named: twice as fast as fp32, unless a test says otherwise."""
+    """By how each candidate's folder is named: twice as fast as fp32, unless a test says otherwise."""
     found: Speeds = {}
-    opened: dict[int, str] = {}
+    opened: list[str] = []
     real = search.Workbench.open
 
-    def noted(self: search.Workbench, path: Path) -> Any:
-        session = real(self, path)
-        opened[id(session)] = path.name.rsplit("_", 1)[0]
-        return session
+    def noted(self: search.Workbench, folder: Path) -> Any:
+        opened.append(folder.name.rsplit("_", 1)[0])
+        return real(self, folder)
 
     monkeypatch.setattr(search.Workbench, "open", noted)
 
     def told(ours: Any, theirs: Any, given: Any) -> Speed:
-        times = found.get(opened[id(theirs.__self__)], 2.0)
+        times = found.get(opened[-1], 2.0)
         return Speed(times, times - 0.01, times + 0.01)
 
     monkeypatch.setattr(speed, "measure", told)
     return found
 
 
-def _operators(folder: Path) -> list[str]:
-    return [node.op_type for node in onnx.load(str(folder / "model.onnx")).graph.node]
+def _graph(folder: Path, file: str = "model.onnx") -> Any:
+    return onnx.load(str(folder / file)).graph
+
+
+def _operators(folder: Path, file: str = "model.onnx") -> list[str]:
+    return [node.op_type for node in _graph(folder, file).node]
 
 
 def test_int8_that_is_good_enough_is_kept_with_its_figures(tmp_path: Path, text: Case) -> None:
@@ -180,14 +186,14 @@ def test_int8_that_is_too_bad_is_refused_and_leaves_nothing(
 def test_the_operators_that_hurt_stay_in_fp32_and_no_more(tmp_path: Path, spread: Case) -> None:
     kept = spread.decide("int8", tmp_path / "work", max_drop=0.1)
     assert kept.quality.passed
-    assert kept.model is not None
+    assert kept.folder is not None
     nodes = Source(spread.folder / "model.onnx").nodes
     products = [node.name for node in nodes if node.op_type in ("MatMul", "Gemm")]
     second = [place for place, node in enumerate(nodes) if node.op_type == "Attention"][1]
     guilty = next(node.name for node in nodes[second:] if node.name in products)
     assert guilty in kept.quality.left_out
     assert len(kept.quality.left_out) <= len(products) // 2
-    assert {"MatMulInteger", "MatMul"} <= {node.op_type for node in kept.model().graph.node}
+    assert {"MatMulInteger", "MatMul"} <= {node.op_type for node in _graph(kept.folder).node}
 
 
 def test_int8_that_is_slower_is_refused(tmp_path: Path, text: Case, speeds: Speeds) -> None:
@@ -206,12 +212,12 @@ def test_what_is_worse_only_on_the_rows_that_judge_is_refused(
     """Whoever judged on the rows that calibrated would not see it."""
     real, seen = judging.measure, []
 
-    def other(predictor: Any, rows: Any, run: Any) -> judging.Score:
-        found = real(predictor, rows, run)
+    def other(model: Any, rows: Any) -> Score:
+        found = real(model, rows)
         seen.append(rows)
         judged = [text.pairs[1][0]] == [rows[0].input]
         first = judged and sum(rows[0].input == one[0].input for one in seen) == 1
-        return found if not judged or first else judging.Score(found.metric, found.value - 0.5, True)
+        return found if not judged or first else Score(found.metric, found.value - 0.5, True)
 
     monkeypatch.setattr(judging, "measure", other)
     quality = text.decide("int8", tmp_path / "work", max_drop=0.1).quality
@@ -229,15 +235,15 @@ def test_auto_keeps_the_fastest_and_tells_what_was_tried(
     kept = text.decide("auto", tmp_path / "work", max_drop=0.1)
     assert (kept.quality.passed, kept.quality.way) == (True, way)
     assert [attempt.way for attempt in kept.quality.tried] == ["int8 dynamic", "int8 static", "fp16", "bf16"]
-    assert (kept.model is None) == (fastest is None)
+    assert (kept.folder is None) == (fastest is None)
     assert "can't be run" in kept.quality.tried[-1].verdict
 
 
 def test_fp16_keeps_its_inputs_and_outputs(tmp_path: Path, pictures: Case) -> None:
     kept = pictures.decide("fp16", tmp_path / "work", max_drop=0.1)
     assert kept.quality.passed
-    assert kept.model is not None
-    model = kept.model()
+    assert kept.folder is not None
+    model = onnx.load(str(kept.folder / "model.onnx"))
     assert [value.type.tensor_type.elem_type for value in model.graph.input] == [onnx.TensorProto.UINT8]
     assert [value.type.tensor_type.elem_type for value in model.graph.output] == [onnx.TensorProto.FLOAT]
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in model.graph.initializer}
@@ -254,10 +260,9 @@ def test_a_precision_that_the_provider_can_not_run_is_told(tmp_path: Path, text:
 def test_convolutions_are_static_with_ranges_of_the_users_data(tmp_path: Path, pictures: Case) -> None:
     kept = pictures.decide("int8", tmp_path / "work", max_drop=0.1)
     assert (kept.quality.passed, kept.quality.way) == (True, "int8 static")
-    assert kept.model is not None
-    write(kept.model(), tmp_path / "model.onnx")
-    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= set(_operators(tmp_path))
-    weights = {tensor.data_type for tensor in kept.model().graph.initializer if np.prod(tensor.dims) > 500}
+    assert kept.folder is not None
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= set(_operators(kept.folder))
+    weights = {tensor.data_type for tensor in _graph(kept.folder).initializer if np.prod(tensor.dims) > 500}
     assert weights == {onnx.TensorProto.INT8}
 
 
@@ -271,8 +276,29 @@ def test_a_language_model_with_a_cache_is_judged_by_its_perplexity(tmp_path: Pat
     assert len(made.predict("once", max_new_tokens=3, do_sample=False).tokens) == 3
 
 
+def test_half_a_language_model_opens_and_writes(tmp_path: Path) -> None:
+    """ONNX Runtime ended the process on this graph, whose batch is turned before its last product."""
+    model = outspoken("gpt2")
+    made = model.export(tmp_path / "a.bundle", precision="fp16", calibration=_texts(12), max_drop=0.05)
+    assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in _graph(made.folder).initializer}
+    prompts = ["once", "alpha bravo charlie"]
+    ours, theirs = (each.predict(prompts, max_new_tokens=4, do_sample=False) for each in (made, model))
+    # Of random weights the further ones are a matter of rounding.
+    assert [one.tokens[:2] for one in ours] == [one.tokens[:2] for one in theirs]
+    assert all(len(one.tokens) == 4 for one in ours)
+
+
+def test_half_a_graph_opens_whatever_is_left_out(tmp_path: Path, text: Case) -> None:
+    """What several operators that are left out read was converted for each of them, under one name."""
+    source = Source(text.folder / "model.onnx")
+    for kind in ("Gemm", "MatMul", "Add"):
+        left_out = frozenset(node.name for node in source.nodes if node.op_type == kind)
+        write(halves.fp16()(source.copy(), left_out), tmp_path / f"{kind}.onnx")
+        Session(tmp_path / f"{kind}.onnx")
+
+
 def test_large_weights_stay_beside_the_graph(tmp_path: Path, text: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threshold of 1.8 GB, lowered."""
+    """The threshold, lowered."""
     monkeypatch.setattr(tracing, "INLINE_BYTES", 1000)
     source = Source(text.folder / "model.onnx")
     write(source.copy(), tmp_path / "model.onnx")
@@ -281,7 +307,7 @@ def test_large_weights_stay_beside_the_graph(tmp_path: Path, text: Case, monkeyp
     assert again.weights == source.weights
     for ours, theirs in zip(again.copy().graph.initializer, source.copy().graph.initializer, strict=True):
         np.testing.assert_array_equal(onnx.numpy_helper.to_array(ours), onnx.numpy_helper.to_array(theirs))
-    assert search.weight_of(tmp_path / "model.onnx") > 50_000
+    assert weight_of(tmp_path, runtime.load(text.folder).card) > 50_000
 
 
 def test_the_parts_of_the_calibration_data_are_apart(text: Case) -> None:
@@ -304,7 +330,7 @@ def test_the_parts_of_the_calibration_data_are_apart(text: Case) -> None:
 def test_a_drop_is_a_difference_of_shares_and_a_share_of_the_rest(
     metric: str, higher: bool, before: float, after: float, drop: float
 ) -> None:
-    found = judging.Score(metric, before, higher).drop_to(judging.Score(metric, after, higher))
+    found = Score(metric, before, higher).drop_to(Score(metric, after, higher))
     assert found == pytest.approx(drop)
 
 
@@ -378,8 +404,6 @@ def test_wrong_options_are_refused_before_any_work(tmp_path: Path, text: Case) -
         text.model.export(target, precision="int8", calibration=text.pairs, runs_on="tpu")  # type: ignore[arg-type]
     with pytest.raises(DataError, match="can't be"):
         text.model.export(target, precision="int8", calibration=text.pairs[:1])
-    with pytest.raises(ConfigError, match="several graphs"):
-        tiny_model("t5-small", "summarization").export(target, precision="int8", calibration=[("a", "b")])
     with pytest.raises(ConfigError, match="no metric"):
-        tiny_model("all-minilm-l6-v2", "feature-extraction").export(target, precision="int8", calibration=["a"])
+        tiny_model("mms-tts-eng").export(target, precision="int8", calibration=["a"])
     assert list(tmp_path.iterdir()) == []

@@ -98,7 +98,7 @@ class Index:
         if isinstance(data, (str, os.PathLike)):
             folder = Path(data).expanduser()
             paths = list(files(folder, model.spec.input.kind))
-            raws: Iterable[Any] = (_content(path, model.spec.input.kind) for path in paths)
+            raws: Iterable[Any] = (content(path, model.spec.input.kind) for path in paths)
             names = [path.relative_to(folder).as_posix() for path in paths]
             return cls._embed(model, zip(names, raws, strict=True), str(folder.resolve()), options)
         named = [(str(raw) if isinstance(raw, (str, os.PathLike)) else str(i), raw) for i, raw in enumerate(data)]
@@ -188,7 +188,7 @@ def files(folder: Path, kind: str) -> Iterator[Path]:
     yield from found
 
 
-def _content(path: Path, kind: str) -> Any:
+def content(path: Path, kind: str) -> Any:
     """A text is what stands in the file; media are read by their encoder."""
     return path.read_text(encoding="utf-8-sig", errors="replace") if kind == "text" else path
 

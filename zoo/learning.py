@@ -98,11 +98,15 @@ def labelled_parts(
 
     if calibration is None:
         raise ConfigError(
-            f"precision={precision!r} is kept only if it is measured to be good enough, which takes labelled data, as "
-            'for evaluate(): give calibration=. Without any, export in "fp32".'
+            f"precision={precision!r} is kept only if it is measured to be good enough, which takes data, labelled as "
+            'for evaluate() (of embeddings: inputs alone): give calibration=. Without any, export in "fp32".'
         )
-    rows = labelled(model, calibration, columns=columns, splits=("val", "train"))
-    return reducing.parts(rows) if test is None else (rows, labelled(model, test, columns=columns))
+    rows = reducing.read(model, calibration, columns) or labelled(
+        model, calibration, columns=columns, splits=("val", "train")
+    )
+    if test is None:
+        return reducing.parts(rows)
+    return rows, reducing.read(model, test, columns) or labelled(model, test, columns=columns)
 
 
 def learn(

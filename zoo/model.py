@@ -18,7 +18,7 @@ from zoo.loading import PRETRAINED, Parts, Source
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.tasks.generation import Stepper
-from zoo.tasks.sequences import SequenceOptions, SequenceStepper
+from zoo.tasks.sequences import SequenceStepper
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -85,17 +85,8 @@ class Model(Predictor):
     def _stepper(self) -> Stepper:
         return backends.cached_stepper(self.module, self.device)
 
-    def _sequence_stepper(self) -> SequenceStepper:
+    def sequence_stepper(self) -> SequenceStepper:
         return backends.sequence_stepper(self.module)
-
-    def writer(self, wanted: bool, generation: Mapping[str, Any] | None) -> Forward | None:
-        """What generates texts to measure; None for a task that writes none, or where only the loss is wanted."""
-        if not issubclass(self.task.options, SequenceOptions):
-            if generation:
-                raise ConfigError(f"{self.task.name} generates no texts: leave generation= out.")
-            return None
-        options = self.task.parse_options({"num_beams": 1, **(generation or {})})
-        return self.task.writer(self.encoder, self._sequence_stepper(), options) if wanted else None
 
     def finetune(
         self,
@@ -278,10 +269,12 @@ class Model(Predictor):
 
         precision: "fp32"; "int8", "fp16" or "bf16", which are kept if they are faster than fp32 for certain and
             lose no more than `max_drop`, else QualityError; or "auto", the fastest of all that pass.
-        calibration: labelled data, as for evaluate(), that a reduced precision is made with.
+        calibration: labelled data, as for evaluate(), that a reduced precision is made with; of embeddings inputs
+            alone, as a list or a folder (docs/precision.md).
         test: the same, to judge on; when None, half of `calibration`, which is then used for nothing else.
         columns: what the data calls the task's columns.
-        max_drop: of the task's metric; of perplexity, RMSE and others without an upper bound, a share of fp32's value.
+        max_drop: of the task's metric, or of the mean cosine of embeddings with those of fp32; of perplexity, RMSE and
+            others without an upper bound, a share of fp32's value.
         runs_on: "cpu" or "cuda": where the bundle will run, and its quality and speed are measured.
         samples: raw inputs, as for predict(), to compare on; built-in ones when None.
         tolerance: allowed difference of any output, times the larger of 1 and the largest number in it.
@@ -301,7 +294,7 @@ class Model(Predictor):
             if calibration is not None or test is not None:
                 raise ConfigError('fp32 needs no data. Leave calibration= and test= out, or give precision="int8".')
             return exporting.export(reference, module, target, samples=samples, tolerance=tolerance)
-        reducing.supported(reference, module, max_drop, runs_on)
+        reducing.supported(reference, max_drop, runs_on)
         rows = learning.labelled_parts(self, precision, calibration, test, columns)
         wanted = reducing.Wanted(precision, *rows, max_drop, runs_on)
         return reducing.export(reference, module, target, wanted, samples=samples, tolerance=tolerance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -81,8 +81,8 @@ class Predictor(ABC):
         """What changes whenever the weights do: what was computed with others is of no use then."""
 
     @abstractmethod
-    def _sequence_stepper(self) -> SequenceStepper:
-        """The same of an encoder-decoder model."""
+    def sequence_stepper(self) -> SequenceStepper:
+        """The same of an encoder-decoder model. Raises an error for any other."""
 
     def predict(
         self, inputs: Any, *, batch_size: BatchSize = "auto", on_error: OnError = "raise", **options: Any
@@ -215,7 +215,7 @@ class Predictor(ABC):
         if issubclass(self.task.options, SequenceOptions):
             inputs = self.task.collate(self.encoder, windows)
             first = inputs.pop(caching.TOKENS)[:, :1]
-            writer = self._sequence_stepper()
+            writer = self.sequence_stepper()
             return writer, writer.start(inputs, first)
         prompts = [np.asarray(window.inputs["input_ids"], dtype=np.int64) for window in windows]
         ids = pad(prompts, self._text_encoder.pad_id, left=True)
@@ -276,7 +276,7 @@ class Predictor(ABC):
         return pieces_of(texts, lambda row: self.task.decode([row], windows, options))
 
     def _writer(self, options: SequenceOptions) -> Writer:
-        writer = self.task.writer(self.encoder, self._sequence_stepper(), options)
+        writer = self.task.writer(self.encoder, self.sequence_stepper(), options)
         assert writer is not None, f"{self.task.name} has options of a sequence, and writes none"
         return writer
 
@@ -322,6 +322,18 @@ class Predictor(ABC):
             if on_error == "raise":
                 raise type(error)(f"row {row}: {error}", row=row) from error
             return RowError(row, self.encoder.describe(raw), type(error).__name__, str(error))
+
+    def writer(self, wanted: bool, generation: Mapping[str, Any] | None) -> Writer | None:
+        """What generates texts to measure; None for a task that writes none, or where only the loss is wanted.
+
+        generation: predict()'s options of that; greedy where it says nothing. Raises ConfigError.
+        """
+        if not issubclass(self.task.options, SequenceOptions):
+            if generation:
+                raise ConfigError(f"{self.task.name} generates no texts: leave generation= out.")
+            return None
+        options = self.task.parse_options({"num_beams": 1, **(generation or {})})
+        return self.task.writer(self.encoder, self.sequence_stepper(), options) if wanted else None
 
     @property
     def _towers(self) -> TowersEncoder:

@@ -34,7 +34,11 @@ def export(
     ] = "fp32",
     calibration: Annotated[
         str | None,
-        typer.Option(metavar="DATA", help="Labelled data, as for evaluate, to reduce it with.", rich_help_panel=_LESS),
+        typer.Option(
+            metavar="DATA",
+            help="Labelled data, as for evaluate, to reduce it with; for embeddings, inputs alone.",
+            rich_help_panel=_LESS,
+        ),
     ] = None,
     test: Annotated[
         str | None,
@@ -53,7 +57,11 @@ def export(
         ),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(help="Of the task's metric: how much may be lost.", rich_help_panel=_LESS)
+        float,
+        typer.Option(
+            help="Of the task's metric, or of embeddings' cosine to fp32's: how much may be lost.",
+            rich_help_panel=_LESS,
+        ),
     ] = 0.01,
     runs_on: Annotated[
         str, typer.Option(metavar="cpu|cuda", help="Where it will run, and is measured.", rich_help_panel=_LESS)
@@ -79,7 +87,7 @@ def export(
 ) -> None:
     """Export a model to ONNX with all that serving needs, checked against torch before it is kept.
 
-    Less than fp32 is measured on labelled data, and refused where it is worse than allowed or no faster.
+    Less than fp32 is measured on your data, and refused where it is worse than allowed or no faster.
     """
     if (target is None) == (output is None):
         raise ConfigError("Give one folder to write: zoo export MODEL BUNDLE, or zoo export MODEL -o BUNDLE.")

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import bundle, exporting, report_card
 from zoo.errors import ConfigError, DeviceError, QualityError
+from zoo.precision import likeness
 from zoo.precision.deciding import Kept, Wanted, decide
-from zoo.precision.source import Source, opset_of, write
+from zoo.precision.graphs import files_of, weights_of
+from zoo.precision.source import opset_of
 from zoo.precision.telling import explain
 from zoo.precision.ways import PRECISIONS, check
 from zoo.predictor import Predictor
 from zoo.runtime import BundleModel
 from zoo.runtime import load as load_bundle
+from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.training.data import Rows, split
 from zoo.training.data.splits import has_labels
 
 if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
 
-__all__ = ["PRECISIONS", "Wanted", "check", "explain", "export", "parts", "supported"]
+__all__ = ["PRECISIONS", "Wanted", "check", "explain", "export", "parts", "read", "supported"]
 
 
-def supported(reference: Predictor, module: ZooModule, max_drop: float, device: str) -> None:
+def supported(reference: Predictor, max_drop: float, device: str) -> None:
     """Raises ConfigError for what can't be reduced or judged, before any work is done."""
-    graphs: dict[str, str] = getattr(module, "graphs", {})
-    if graphs:
+    task = reference.task
+    if not isinstance(task, FeatureExtraction) and not (task.trainable and task.metric):
         raise ConfigError(
-            f"{reference.spec.name} is exported as several graphs ({', '.join(graphs)}), and a reduced "
-            'precision is made of one. Leave precision= at "fp32".'
-        )
-    if not (reference.task.trainable and reference.task.metric):
-        raise ConfigError(
-            f"{reference.task.name} has no metric that a reduced precision could be judged by. "
-            'Leave precision= at "fp32".'
+            f'{task.name} has no metric that a reduced precision could be judged by. Leave precision= at "fp32".'
         )
     if not 0 <= max_drop < 1:
         raise ConfigError(f"max_drop is {max_drop!r}; give the allowed drop of the metric, such as 0.01 for a point.")
@@ -44,8 +42,13 @@ def supported(reference: Predictor, module: ZooModule, max_drop: float, device: 
         raise ConfigError(f'runs_on is {device!r}; a bundle is measured on "cpu" or "cuda".')
 
 
+def read(model: Predictor, given: Any, columns: Mapping[str, str] | None) -> Rows | None:
+    """Rows of a task that needs no labels to be judged; None for any other, whose rows are those of `evaluate`."""
+    return likeness.inputs(model, given, columns) if isinstance(model.task, FeatureExtraction) else None
+
+
 def parts(rows: Rows) -> tuple[Rows, Rows]:
-    """Labelled rows as (calibration, test): halves, stratified where a row has one label; the same each time."""
+    """Rows as (calibration, test): halves, stratified where a row has one label; the same each time."""
     stratify = has_labels(rows.task) and rows.target_role != "value"
     return split(rows, 0.5, seed=0, stratify=stratify)
 
@@ -68,7 +71,7 @@ def export(
     with bundle.writing(target) as folder, tempfile.TemporaryDirectory(prefix="zoo-precision-") as work:
         card = exporting.fill(reference, module, folder, samples=samples, tolerance=tolerance)
         reference_bundle = load_bundle(folder, device=wanted.device, packed=True, verify=False)
-        kept = decide(reference_bundle, Source(folder / bundle.GRAPH), wanted, Path(work))
+        kept = decide(reference_bundle, wanted, Path(work))
         if kept.unsupported is not None:
             raise DeviceError(kept.unsupported)
         if not kept.quality.passed:
@@ -79,15 +82,15 @@ def export(
 
 
 def _put(kept: Kept, folder: Path, card: bundle.Card) -> None:
-    """The graph that was kept in place of the fp32 one."""
+    """The graphs that were kept in place of those of fp32."""
     assert card.export is not None
     made = card.export
-    if kept.model is not None:
-        model = kept.model()
-        for old in folder.glob(f"{bundle.GRAPH}*"):
+    if kept.folder is not None:
+        for old in weights_of(folder, card):
             old.unlink()
-        write(model, folder / bundle.GRAPH)
-        opset = opset_of(folder / bundle.GRAPH)
+        for path in kept.folder.iterdir():
+            shutil.copyfile(path, folder / path.name)
+        opset = opset_of(folder / next(iter(files_of(card).values())))
         made = made.model_copy(update={"precision": kept.precision, "opset": opset})
     bundle.write_card(folder, card.model_copy(update={"export": made, "quality": kept.quality}))
     report_card.write(folder)

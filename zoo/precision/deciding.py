@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from zoo.bundle import GRAPH, Attempt, Quality
+from zoo.bundle import Attempt, Quality
 from zoo.errors import BundleError
 from zoo.precision import judging, speed
-from zoo.precision.search import Candidate, Workbench, weight_of
-from zoo.precision.source import Source
+from zoo.precision.graphs import weight_of
+from zoo.precision.scores import Score
+from zoo.precision.search import Candidate, Workbench
 from zoo.precision.speed import Speed
 from zoo.precision.ways import Precision, Way, ways_of
+from zoo.precision.writing import Answer, answer
 from zoo.runtime import BundleModel
 from zoo.runtime.session import Device
 from zoo.training.data import Rows
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 _CALIBRATED = 128  # rows
 _PASSED = "passed, and another was faster"
@@ -42,14 +41,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """quality: the figures. model: what reads the reduced graph; None for the fp32 one, or where nothing passed.
+    """quality: the figures. folder: of the reduced graphs; None for those of fp32, or where nothing passed.
 
     unsupported: the reason, where no way could be run at all.
     """
 
     quality: Quality
     precision: Precision = "fp32"
-    model: Callable[[], ModelProto] | None = None
+    folder: Path | None = None
     unsupported: str | None = None
 
 
@@ -63,14 +62,14 @@ class _Tried:
     speed: Speed | None = None
 
 
-def decide(reference: BundleModel, source: Source, wanted: Wanted, work: Path) -> Kept:
+def decide(reference: BundleModel, wanted: Wanted, work: Path) -> Kept:
     """Make what a precision means, and judge it.
 
     reference: the fp32 bundle, opened where the reduced one will run. work: an empty folder for files.
     """
-    bench = Workbench(reference, source, wanted.calibration, work)
-    ways = ways_of(wanted.precision, source, lambda: bench.feeds(_CALIBRATED))
-    timed = judging.timed(reference, wanted.test)
+    bench = Workbench(reference, wanted.calibration, work)
+    ways = ways_of(wanted.precision, bench.graphs, lambda: bench.feeds(_CALIBRATED))
+    timed = [answer(reference, batch) for batch in judging.timed(reference, wanted.test)]
     tried = [_try(bench, way, wanted, timed) for way in ways]
     base = _base(bench, wanted)
     if wanted.precision != "auto" and all(item.candidate is None for item in tried):
@@ -78,10 +77,11 @@ def decide(reference: BundleModel, source: Source, wanted: Wanted, work: Path) -
     return _judge(bench, wanted, base, tried)
 
 
-def _try(bench: Workbench, way: Way, wanted: Wanted, timed: Sequence[judging.Arrays]) -> _Tried:
+def _try(bench: Workbench, way: Way, wanted: Wanted, timed: Sequence[Answer]) -> _Tried:
     try:
         candidate = bench.search(way, wanted.max_drop)
-        found = speed.measure(bench.reference.run, bench.open(candidate.path).run, timed)
+        model = bench.open(candidate.folder)
+        found = speed.measure(lambda one: one.by(bench.bundle), lambda one: one.by(model), timed)
     except BundleError as error:
         return _Tried(way, f"can't be run: {str(error.__cause__ or error).splitlines()[0]}")
     if not candidate.passed:
@@ -91,12 +91,13 @@ def _try(bench: Workbench, way: Way, wanted: Wanted, timed: Sequence[judging.Arr
 
 def _judge(bench: Workbench, wanted: Wanted, base: Quality, tried: list[_Tried]) -> Kept:
     """The fastest of those that passed and pass here, too: on rows that nothing was chosen by."""
-    before = judging.measure(bench.bundle, wanted.test, bench.reference.run)
+    judge = judging.judge(bench.bundle, wanted.test)
+    before = judge(bench.bundle)
     for place in sorted(range(len(tried)), key=lambda place: -_times(tried[place])):
         item, candidate = tried[place], tried[place].candidate
         if candidate is None or item.verdict != _PASSED:
             continue
-        after = judging.measure(bench.bundle, wanted.test, bench.open(candidate.path).run)
+        after = judge(bench.open(candidate.folder))
         if before.drop_to(after) > wanted.max_drop:
             worse = f"worse on the rows that judge: {after.value:.4f} after {before.value:.4f}"
             tried[place] = replace(item, verdict=worse)
@@ -104,7 +105,7 @@ def _judge(bench: Workbench, wanted: Wanted, base: Quality, tried: list[_Tried])
         tried[place] = replace(item, verdict="kept")
         found = _figures(item.way.name, before, after, item.speed, candidate.bytes)
         found["left_out"] = candidate.left_out
-        return Kept(_with(base, bench, tried, found), item.way.precision, _reader(candidate.path))
+        return Kept(_with(base, bench, tried, found), item.way.precision, candidate.folder)
     same = _figures("fp32", before, before, None, base.bytes_before) if wanted.precision == "auto" else {}
     return Kept(_with(base, bench, tried, same))
 
@@ -113,7 +114,7 @@ def _times(item: _Tried) -> float:
     return item.speed.times if item.speed is not None else 0.0
 
 
-def _figures(way: str, before: judging.Score, after: judging.Score, speed: Speed | None, size: int) -> dict[str, Any]:
+def _figures(way: str, before: Score, after: Score, speed: Speed | None, size: int) -> dict[str, Any]:
     drop = before.drop_to(after)
     return {
         "passed": True, "way": way, "before": before.value, "after": after.value, "drop": drop,
@@ -137,7 +138,7 @@ def _base(bench: Workbench, wanted: Wanted) -> Quality:
         rows=len(wanted.test),
         calibration_rows=len(wanted.calibration),
         device=wanted.device,
-        bytes_before=weight_of(bench.bundle.folder / GRAPH),
+        bytes_before=weight_of(bench.bundle.folder, bench.bundle.card),
     )
 
 
@@ -161,12 +162,3 @@ def _unsupported(wanted: Wanted, tried: Sequence[_Tried]) -> str:
         f"precision={wanted.precision!r} is nothing for ONNX Runtime's {wanted.device} provider and this graph: "
         f"{reasons or 'it has no operator to convert'}."
     )
-
-
-def _reader(path: Path) -> Callable[[], ModelProto]:
-    def read() -> ModelProto:
-        import onnx
-
-        return onnx.load(str(path))
-
-    return read

@@ -43,7 +43,38 @@ def _convert(model: ModelProto, left_out: frozenset[str]) -> ModelProto:
     convert: Callable[..., Any] = convert_float_to_float16
     with quiet("root"):
         # Types are in the graph already: inference would need the weights in one message.
-        return convert(model, keep_io_types=True, disable_shape_infer=True, node_block_list=sorted(left_out))  # type: ignore[no-any-return]
+        converted: ModelProto = convert(
+            model, keep_io_types=True, disable_shape_infer=True, node_block_list=sorted(left_out | _ill_fated(model))
+        )
+    _made_once(converted)
+    return converted
+
+
+def _ill_fated(model: ModelProto) -> frozenset[str]:
+    """Transposes that move the batch and go into a matrix product: opening the graph on a CPU would end the process.
+
+    There ONNX Runtime (1.31) puts a Cast between the two, and fuses all three without having looked for it.
+    """
+    into = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
+    return frozenset(
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Transpose"
+        and node.output[0] in into
+        and any(list(attribute.ints)[:1] not in ([], [0]) for attribute in node.attribute)
+    )
+
+
+def _made_once(model: ModelProto) -> None:
+    """Of a value that several operators take in fp32 the converter makes as many casts, all of one name."""
+    seen: set[str] = set()
+    again = []
+    for place, node in enumerate(model.graph.node):
+        if node.op_type == "Cast" and node.output[0] in seen:
+            again.append(place)
+        seen.update(node.output)
+    for place in reversed(again):
+        del model.graph.node[place]
 
 
 def _rounded(tensor: TensorProto, exact: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,50 +14,49 @@ import numpy as np
 
 from zoo.errors import BundleError
 from zoo.precision import judging
-from zoo.precision.source import Source, write
+from zoo.precision.graphs import Arrays, Graphs, weight_of
+from zoo.precision.scores import Score
 from zoo.precision.ways import Way
 from zoo.runtime import BundleModel
-from zoo.runtime.caching import CachedSession
-from zoo.runtime.session import Session
+from zoo.runtime.model import open_graphs
+from zoo.tasks.sequences import SequenceOptions
 from zoo.training.data import Rows
 
 # Operators are judged in groups of neighbours: one conversion a group, and some four to find how many must go.
 _GROUPS = 16
 _PROBED = 16  # rows
 _SEARCHED = 256  # rows
+_WRITTEN = 64  # rows where every candidate writes a text about each
 # Of the allowed drop: what holds on the rows that it was chosen by has to hold on others, too.
 _SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A reduced graph: its file, what stays fp32 in it, and its metric on the rows of the search."""
+    """Reduced graphs: their folder, what stays fp32 in them, and their metric on the rows of the search."""
 
     way: Way
-    path: Path
+    folder: Path
     left_out: tuple[str, ...]
-    score: judging.Score
+    score: Score
     passed: bool
-
-    @property
-    def bytes(self) -> int:
-        return weight_of(self.path)
+    bytes: int
 
 
 @final
 class Workbench:
-    """Where candidates are made and measured: an fp32 bundle, its graph, labelled rows, and a folder for files."""
+    """Where candidates are made and measured: an fp32 bundle, its graphs, rows to judge by, and a folder for files."""
 
-    def __init__(self, bundle: BundleModel, source: Source, rows: Rows, folder: Path) -> None:
-        assert isinstance(bundle.session, judging.OneGraph)
+    def __init__(self, bundle: BundleModel, rows: Rows, folder: Path) -> None:
         self.bundle = bundle
-        self.source = source
-        self.reference = bundle.session
+        self.graphs = Graphs(bundle)
         self._folder = folder
-        self._rows = rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _SEARCHED)).astype(int)))
-        self._probes = judging.inputs_of(bundle, self._rows, _PROBED)
-        self._expected = [self.reference.run(batch) for batch in self._probes]
-        self.before = judging.measure(bundle, self._rows, self.reference.run)
+        most = _WRITTEN if issubclass(bundle.task.options, SequenceOptions) else _SEARCHED
+        self._rows = rows.select(np.unique(np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)))
+        self._probes = judging.batches_of(bundle, self._rows, _PROBED)
+        self._expected = [bundle.forward(batch) for batch in self._probes]
+        self._judge = judging.judge(bundle, self._rows)
+        self.before = self._judge(bundle)
 
     def search(self, way: Way, max_drop: float) -> Candidate:
         """The candidate with as little as possible left out whose drop is half of what is allowed.
@@ -78,30 +78,22 @@ class Workbench:
                 fewest = count + 1
         return found
 
-    def open(self, path: Path) -> judging.OneGraph:
-        """A session where fp32's runs."""
-        session = Session(path, device=self.reference.device)
-        if isinstance(self.reference, Session):
-            return session
-        assert self.bundle.card.graphs is not None
-        return CachedSession(session, self.reference.select, self.bundle.card.graphs[0].inputs)
+    def open(self, folder: Path) -> BundleModel:
+        """A model over the graphs of a folder, where fp32's run."""
+        session = open_graphs(folder, self.bundle.card, device=self.bundle.session.device)
+        return BundleModel(self.bundle.folder, self.bundle.card, session)
 
-    def feeds(self, count: int) -> list[judging.Arrays]:
-        """What the graph itself is given for some of the rows: the same for a cache that is empty."""
-        batches = judging.inputs_of(self.bundle, self._rows, count)
-        if isinstance(self.reference, Session):
-            return batches
-        return [
-            self.reference.first(batch["input_ids"], batch["attention_mask"], np.arange(batch["input_ids"].shape[1]))
-            for batch in batches
-        ]
+    def feeds(self, count: int) -> dict[str, list[Arrays]]:
+        """What each graph is given for some of the rows."""
+        return self.graphs.feeds([batch.inputs for batch in judging.batches_of(self.bundle, self._rows, count)])
 
     def _candidate(self, way: Way, left_out: frozenset[str], max_drop: float) -> Candidate:
-        path = self._folder / f"{way.name.replace(' ', '_')}_{len(left_out)}.onnx"
-        self._convert(way, left_out, path)
-        score = judging.measure(self.bundle, self._rows, self.open(path).run)
+        folder = self._folder / f"{way.name.replace(' ', '_')}_{len(left_out)}"
+        self._convert(way, left_out, folder)
+        score = self._judge(self.open(folder))
         kept = tuple(name for name in way.nodes if name in left_out)
-        return Candidate(way, path, kept, score, self.before.drop_to(score) <= _SHARE * max_drop)
+        passed = self.before.drop_to(score) <= _SHARE * max_drop
+        return Candidate(way, folder, kept, score, passed, weight_of(folder, self.bundle.card))
 
     def _ranked(self, way: Way) -> list[tuple[str, ...]]:
         """Groups of neighbours, first the one that moves the outputs the most when it is converted alone."""
@@ -110,31 +102,24 @@ class Workbench:
         return sorted(groups, key=lambda group: -self._harm(way, group))
 
     def _harm(self, way: Way, group: tuple[str, ...]) -> float:
-        with self._scratch() as path:
-            self._convert(way, frozenset(way.nodes) - frozenset(group), path)
+        with self._scratch() as folder:
+            self._convert(way, frozenset(way.nodes) - frozenset(group), folder)
             try:
-                session = self.open(path)
+                model = self.open(folder)
             except BundleError:
                 return math.inf
-            return judging.distance(self._expected, [session.run(batch) for batch in self._probes])
+            return judging.distance(self._expected, [model.forward(batch) for batch in self._probes])
 
-    def _convert(self, way: Way, left_out: frozenset[str], path: Path) -> None:
+    def _convert(self, way: Way, left_out: frozenset[str], folder: Path) -> None:
         try:
-            model = way.convert(self.source.copy(), left_out)
+            self.graphs.convert(way.conversions, left_out, folder)
         except Exception as error:  # The tools raise whatever comes.
             raise BundleError(f"{way.name}: ONNX Runtime's tool could not convert the graph: {error}") from error
-        write(model, path)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
-        path = self._folder / "scratch.onnx"
+        folder = self._folder / "scratch"
         try:
-            yield path
+            yield folder
         finally:
-            for found in self._folder.glob("scratch.onnx*"):
-                found.unlink()
-
-
-def weight_of(path: Path) -> int:
-    """Bytes of a graph, with the weights beside it."""
-    return sum(found.stat().st_size for found in (path, path.with_name(f"{path.name}.data")) if found.is_file())
+            shutil.rmtree(folder, ignore_errors=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from zoo.errors import ConfigError, suggest
-from zoo.modalities.base import Array
 from zoo.precision import halves, int8
+from zoo.precision.graphs import Arrays, Graphs
 from zoo.precision.source import Conversion, Source
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -17,11 +17,11 @@ PRECISIONS = (*get_args(Precision), "auto")
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One conversion. nodes: the names of those that it would convert, in the graph's order."""
+    """One conversion of each graph. nodes: the names of those that it would convert, in the graphs' order."""
 
     name: str
     precision: Precision
-    convert: Conversion
+    conversions: Mapping[str, Conversion]
     nodes: tuple[str, ...]
 
 
@@ -33,31 +33,39 @@ def check(precision: str) -> None:
         )
 
 
-def ways_of(precision: str, source: Source, inputs: Callable[[], Sequence[Mapping[str, Array]]]) -> list[Way]:
-    """Every way that a precision, or "auto", has for this graph. inputs: batches to find ranges of activations on."""
+def ways_of(precision: str, graphs: Graphs, feeds: Callable[[], Mapping[str, Sequence[Arrays]]]) -> list[Way]:
+    """Every way that a precision, or "auto", has for these graphs.
+
+    feeds: what each graph is given, in batches, to find ranges of activations on.
+    """
     found: list[Way] = []
     if precision in ("int8", "auto"):
-        found += _int8(source, inputs)
+        found += _int8(graphs, feeds)
     if precision in ("fp16", "auto"):
-        found.append(Way("fp16", "fp16", halves.fp16(), _named(source)))
+        found.append(Way("fp16", "fp16", {name: halves.fp16() for name in graphs.sources}, graphs.nodes()))
     if precision in ("bf16", "auto"):
-        found.append(Way("bf16", "bf16", halves.bf16(), _named(source)))
+        found.append(Way("bf16", "bf16", {name: halves.bf16() for name in graphs.sources}, graphs.nodes()))
     return found
 
 
-def _int8(source: Source, inputs: Callable[[], Sequence[Mapping[str, Array]]]) -> list[Way]:
-    matrices, convolutions = source.weighty(int8.MATRICES), source.weighty(int8.CONVOLUTIONS)
+def _int8(graphs: Graphs, feeds: Callable[[], Mapping[str, Sequence[Arrays]]]) -> list[Way]:
     found = []
     # Convolutions whose ranges are found while they run are slower than fp32 on every machine that we know.
-    if matrices > convolutions:
-        found.append(Way("int8 dynamic", "int8", int8.dynamic(), _named(source, int8.DYNAMIC)))
-    operators = (*int8.MATRICES, *int8.CONVOLUTIONS, *(int8.BETWEEN if convolutions > matrices else ()))
-    nodes = _named(source, operators)
-    if nodes:
-        ranges = int8.ranges_of(source, operators, inputs())
-        found.append(Way("int8 static", "int8", int8.static(operators, ranges), nodes))
+    if graphs.weighty(int8.MATRICES) > graphs.weighty(int8.CONVOLUTIONS):
+        conversions = {name: int8.dynamic() for name in graphs.sources}
+        found.append(Way("int8 dynamic", "int8", conversions, graphs.nodes(dict.fromkeys(conversions, int8.DYNAMIC))))
+    operators = {name: _static_operators(source) for name, source in graphs.sources.items()}
+    operators = {name: kinds for name, kinds in operators.items() if graphs.nodes({name: kinds})}
+    if operators:
+        given = feeds()
+        conversions = {
+            name: int8.static(kinds, int8.ranges_of(graphs.sources[name], kinds, given[name]))
+            for name, kinds in operators.items()
+        }
+        found.append(Way("int8 static", "int8", conversions, graphs.nodes(operators)))
     return found
 
 
-def _named(source: Source, operators: Sequence[str] | None = None) -> tuple[str, ...]:
-    return tuple(node.name for node in source.nodes if operators is None or node.op_type in operators)
+def _static_operators(source: Source) -> tuple[str, ...]:
+    convolutional = source.weighty(int8.CONVOLUTIONS) > source.weighty(int8.MATRICES)
+    return (*int8.MATRICES, *int8.CONVOLUTIONS, *(int8.BETWEEN if convolutional else ()))

@@ -89,7 +89,7 @@ class BundleModel(Predictor):
             return CachedGraph(self.session)
         return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
 
-    def _sequence_stepper(self) -> SequenceStepper:
+    def sequence_stepper(self) -> SequenceStepper:
         if isinstance(self.session, CachedSequenceSession):
             return CachedSequences(self.session)
         if not isinstance(self.session, SequenceSession):
@@ -108,26 +108,31 @@ def opened(path: Path, **how: Unpack[How]) -> BundleModel:
             f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one."
         )
     _check_task(path, card)
+    return BundleModel(path, card, open_graphs(path, card, **how))
+
+
+def open_graphs(folder: Path, card: bundle.Card, **how: Unpack[How]) -> Sessions:
+    """The graphs of a folder as a card describes them. how: as of `Session`. Raises BundleError, DeviceError."""
     if card.graphs is None:
-        session = Session(path / bundle.GRAPH, **how)
+        session = Session(folder / bundle.GRAPH, **how)
         session.promise(card.inputs, card.outputs)
-        return BundleModel(path, card, session)
-    sessions, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
+        return session
+    found, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
-        sessions[graph.name] = Session(path / graph.file, **how)
-        sessions[graph.name].promise(graph.inputs, graph.outputs)
-    if set(sessions) in ({"image", "text"}, {"audio", "text"}):
-        return BundleModel(path, card, TowerSessions(tuple(sessions.values())))
-    if set(sessions) == {"model", "select"}:
-        return BundleModel(path, card, CachedSession(sessions["model"], sessions["select"], contracts["model"]))
-    if set(sessions) == {"encoder", "decoder", "select"}:
-        return BundleModel(path, card, CachedSequenceSession(**sessions, inputs=contracts["decoder"]))
-    if set(sessions) != {"encoder", "decoder"}:
+        found[graph.name] = Session(folder / graph.file, **how)
+        found[graph.name].promise(graph.inputs, graph.outputs)
+    if set(found) in ({"image", "text"}, {"audio", "text"}):
+        return TowerSessions(found)
+    if set(found) == {"model", "select"}:
+        return CachedSession(found["model"], found["select"], contracts["model"])
+    if set(found) == {"encoder", "decoder", "select"}:
+        return CachedSequenceSession(**found, inputs=contracts["decoder"])
+    if set(found) != {"encoder", "decoder"}:
         raise BundleError(
-            f"{path} has the graphs {', '.join(sessions)}; this version runs an encoder and a decoder, two towers, "
+            f"{folder} has the graphs {', '.join(found)}; this version runs an encoder and a decoder, two towers, "
             "or a language model with a cache."
         )
-    return BundleModel(path, card, SequenceSession(sessions["encoder"], sessions["decoder"]))
+    return SequenceSession(found["encoder"], found["decoder"])
 
 
 def _check_task(path: Path, card: bundle.Card) -> None:

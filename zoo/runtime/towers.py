@@ -13,16 +13,16 @@ from zoo.runtime.session import Device, Session
 class TowerSessions:
     """Sessions as one: `run` gives the outputs of every tower that has an input."""
 
-    def __init__(self, towers: tuple[Session, ...]) -> None:
-        self._towers = towers
-        self.device: Device = towers[0].device
-        self.inputs = {name: dtype for tower in towers for name, dtype in tower.inputs.items()}
-        self.outputs = [name for tower in towers for name in tower.outputs]
+    def __init__(self, towers: Mapping[str, Session]) -> None:
+        self.towers = towers
+        self.device: Device = next(iter(towers.values())).device
+        self.inputs = {name: dtype for tower in towers.values() for name, dtype in tower.inputs.items()}
+        self.outputs = [name for tower in towers.values() for name in tower.outputs]
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Arrays `[B, ...]` in, arrays `[B, ...]` out, by name."""
         found: dict[str, Array] = {}
-        for tower in self._towers:
+        for tower in self.towers.values():
             if set(tower.inputs) <= set(inputs):
                 found.update(tower.run(inputs))
         return found

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from zoo import tasks
 from zoo.errors import ConfigError, DataError
 from zoo.training.data.checks import labels_of
 from zoo.training.data.choose import OnError
@@ -48,8 +49,8 @@ def hold_out(
 
 
 def has_labels(task: str) -> bool:
-    """Whether a row's target is one label."""
-    return task.endswith("-classification") and task != "token-classification"
+    """Whether a row's target is one label. Captions, of zero-shot classification, are none."""
+    return task.endswith("-classification") and task != "token-classification" and not tasks.get(task).joint
 
 
 def split(rows: Rows, fraction: float, *, seed: int, stratify: bool) -> tuple[Rows, Rows]:
