@@ -36,7 +36,7 @@ def _as_run(path: Path, folder: Path) -> collections.Counter[str]:
     [
         ("bert-base-cased", "text-classification", {"model": 2}, {"SkipLayerNormalization", "BiasGelu"}),
         ("vit-base-patch16-224", "image-classification", {"model": 2}, {"BiasGelu"}),
-        ("gpt2", "text-generation", {"model": 2}, {"FastGelu"}),
+        ("gpt2", "text-generation", {"model": 2}, {"Gelu"}),
         ("qwen2.5-0.5b", "text-generation", {"model": 2}, {"RMSNormalization", "RotaryEmbedding"}),
         ("whisper-tiny", "automatic-speech-recognition", {"encoder": 1, "decoder": 2}, {"BiasGelu"}),
     ],

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from tests.backends.conftest import audio_spec, ragged_sound, ragged_tokens, text_spec
 from zoo.backends import build, cached_stepper, torch_embed, torch_forward
+from zoo.backends.transformers.caching import GrowingLayer
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
 
@@ -75,3 +77,33 @@ def test_a_stepper_can_be_used_again() -> None:
     first = stepper.start(prompts["input_ids"].numpy(), prompts["attention_mask"].numpy())
     stepper.advance(first.argmax(axis=1))
     np.testing.assert_array_equal(first, stepper.start(prompts["input_ids"].numpy(), prompts["attention_mask"].numpy()))
+
+
+def test_a_growing_cache_holds_what_upstreams_holds_and_moves_nothing() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = GrowingLayer(), DynamicLayer()  # type: ignore[no-untyped-call]
+    places = set()
+    for step in range(200):
+        rows = 3 if step < 150 else 2
+        new = [torch.randn(rows, 2, 5 if step == 0 else 1, 4, generator=generator) for _ in range(2)]
+        if step == 150:
+            for layer in (ours, theirs):
+                layer.batch_select_indices(torch.tensor([2, 0]))
+        found, wanted = ours.update(*new), theirs.update(*new)
+        assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+        assert ours.get_seq_length() == theirs.get_seq_length() == 5 + step
+        places.add(found[0].data_ptr())
+    # 74 tokens of room at first, twice as many when they are full, and one place for the rows that were kept.
+    assert len(places) == 3
+
+
+def test_the_vocabulary_is_asked_once_a_row_where_all_prompts_end_together() -> None:
+    module = build(text_spec("gpt2"), task="text-generation", labels=(), seed=0)
+    widths: list[int] = []
+    module.net.lm_head.register_forward_hook(lambda *given: widths.append(given[2].shape[1]))  # type: ignore[union-attr, operator]
+    ids = np.array([[5, 6, 7, 8], [9, 10, 11, 12]])
+    left, right = np.array([[0, 1, 1, 1], [1, 1, 1, 1]]), np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
+    stepper = cached_stepper(module, "cpu")
+    found = stepper.start(ids, left)
+    np.testing.assert_allclose(stepper.start(np.array([[6, 7, 8, 0], ids[1]]), right), found, atol=1e-5)
+    assert widths == [1, 4]

@@ -68,6 +68,7 @@ class CachedStepper:
     """
 
     def __init__(self, module: ZooModule, device: torch.device | str) -> None:
+        self.module: Any = module
         self.net: nn.Module = module.net
         # Architectures with relative positions take none.
         self.positions: bool = getattr(module, "positions", False)
@@ -79,7 +80,10 @@ class CachedStepper:
         """int64 `[B, T]` prompts and their mask; float32 `[B, V]` logits of the token after each."""
         mask = torch.from_numpy(np.ascontiguousarray(attention_mask)).to(self.device).long()
         ids = torch.from_numpy(np.ascontiguousarray(input_ids)).to(self.device)
-        self.mask, self.cache = mask, None
+        self.mask, self.cache = mask, self.module.fresh_cache()
+        if self.cache is not None and bool(mask[:, -1].all()):
+            # All end in the last place, and the vocabulary is asked once a row.
+            return to_numpy(self._run(ids, position_ids(mask), logits_to_keep=1)[:, -1])
         return to_numpy(rows_at(self._run(ids, position_ids(mask)), last_position(mask)))
 
     def advance(self, tokens: Array) -> Array:
@@ -98,8 +102,9 @@ class CachedStepper:
         self.mask = self.mask[index]
         self.cache.batch_select_indices(index)
 
-    def _run(self, ids: Tensor, positions: Tensor) -> Tensor:
-        options = {"position_ids": positions} if self.positions else {}
+    def _run(self, ids: Tensor, positions: Tensor, **options: Any) -> Tensor:
+        if self.positions:
+            options["position_ids"] = positions
         with torch.inference_mode():
             output = self.net(
                 input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options

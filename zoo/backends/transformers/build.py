@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.activations import FastGELUActivation, NewGELUActivation
 from transformers.models.auto import modeling_auto
 
 from zoo.backends.module import OPTIONAL, ZooModule
@@ -55,9 +56,18 @@ def build(spec: ModelSpec, *, task: str, labels: tuple[str, ...], state: Mapping
         if isinstance(error, ZooError):
             raise
         raise SpecError(f"transformers can't build {spec.name} ({spec.architecture}): {error!r}") from error
+    _one_kernel(net)
     module: ZooModule = _module_class(spec, task)(net, spec=spec, task=task)
     module.fresh_head = fresh and bool(module.head)
     return module
+
+
+def _one_kernel(net: nn.Module) -> None:
+    """The tanh form of GELU as torch's own: upstream writes it out in eight steps, which round a little otherwise."""
+    for part in list(net.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, (NewGELUActivation, FastGELUActivation)):
+                setattr(part, name, nn.GELU(approximate="tanh"))
 
 
 def _check_size(model: Any, config: Any, state: Mapping[str, Tensor], spec: ModelSpec) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import cast
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,55 @@ from transformers.cache_utils import DynamicLayer
 from zoo.backends.sequences import EncoderDecoder
 from zoo.tasks.caching import CROSS, HIDDEN, KEEP, PAST, PRESENT
 
+_SPARE = 64  # tokens
+
 
 def can_cache(net: nn.Module) -> bool:
     """Whether every layer keeps the keys and values of all tokens: not of a sliding window, nor a state of its own."""
     taken = {"past_key_values"} if net.config.is_encoder_decoder else {"past_key_values", KEEP}  # type: ignore[union-attr]
     plain = all(type(layer) is DynamicLayer for layer in _empty(net).layers)
     return plain and taken <= set(inspect.signature(net.forward).parameters)
+
+
+@final
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values with room for more behind them: a token further is written there, and nothing else is moved.
+
+    Upstream's own copies all of the cache for each token.
+    """
+
+    _room: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        begin = self.get_seq_length()
+        end = begin + key_states.shape[-2]
+        if self._room is None or end > self._room[0].shape[-2]:
+            self._grow(key_states, value_states, begin, 2 * end + _SPARE)
+        assert self._room is not None
+        for room, new in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, begin:end] = new
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        if self._room is not None:
+            end = self.get_seq_length()
+            self._room = self._room[0][indices], self._room[1][indices]
+            self.keys, self.values = (room[:, :, :end] for room in self._room)
+
+    def _grow(self, keys: Tensor, values: Tensor, begin: int, capacity: int) -> None:
+        wider = tuple(new.new_empty((*new.shape[:2], capacity, new.shape[-1])) for new in (keys, values))
+        if self.keys is not None and self.values is not None:
+            wider[0][:, :, :begin], wider[1][:, :, :begin] = self.keys, self.values
+        self._room = wider[0], wider[1]
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+
+def growing(net: nn.Module) -> DynamicCache:
+    """An empty cache that grows without being copied, in those layers that keep the keys and values of all tokens."""
+    cache = _empty(net)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]  # type: ignore[no-untyped-call]
+    return cache
 
 
 def filled(net: nn.Module, arrays: Mapping[str, Tensor], group: str = PAST) -> DynamicCache:

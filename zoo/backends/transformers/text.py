@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
 from zoo.backends.transformers import packing
-from zoo.backends.transformers.caching import can_cache, filled, flat
+from zoo.backends.transformers.caching import can_cache, filled, flat, growing
 from zoo.backends.transformers.config import first_position, is_causal
 from zoo.backends.transformers.parts import base_of, head_of
 from zoo.spec import ModelSpec, TextInput
@@ -55,6 +55,10 @@ class TextModule(ZooModule):
     def caches(self) -> bool:
         """Whether `cached` can be asked: whether the graph of this module is one with a cache."""
         return self.task == "text-generation" and can_cache(self.net)
+
+    def fresh_cache(self) -> Any:
+        """What a generation begins with: an empty cache; None where upstream has to make its own."""
+        return growing(self.net) if self.caches else None
 
     def cached(
         self,
