@@ -1,4 +1,4 @@
-# The two commands of the README, from a fresh clone with Python and pip alone: make demo, make test.
+# The two commands of the README, from a fresh clone with Python and pip alone: make demo, make test. And make bench.
 # PYTHON chooses the interpreter that makes .venv (3.11 or newer); ARGS goes to the command that is run.
 
 PYTHON ?= python3
@@ -18,12 +18,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # An active environment is not ours.
 unexport VIRTUAL_ENV
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    set up $(VENV) and run the main job: text, image and audio, from weights to a torch-free bundle"
 	@echo "make test    set up $(VENV) and run the tests"
+	@echo "make bench   set up $(VENV) and measure the speed beside what one would use instead, on the CPU: half an hour"
 	@echo "make lint    ruff, mypy --strict and import-linter"
 	@echo "make clean   remove $(VENV), caches and what the demo wrote"
 	@echo
@@ -34,6 +35,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+bench: $(VENV)/.installed-demo
+	$(PY) -m benchmarks cpu $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(PY) -m ruff check .

@@ -1,0 +1,81 @@
+"""What every work is given, and what several of them need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.answers import Answer
+from benchmarks.speed.contest import Contestant
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """folder: for checkpoints, bundles and inputs. quick: tiny networks and few items. device: "cpu" or "cuda".
+
+    peers: the Python of benchmarks/speed/requirements.txt, for peers that have versions of their own.
+    """
+
+    folder: Path
+    quick: bool = False
+    device: str = "cpu"
+    peers: Path | None = None
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+    def kept(self, name: str, inputs: Sequence[Any]) -> str:
+        """A file of inputs, for arguments: a command line is not long enough for them."""
+        path = self.folder / f"{name}.json"
+        path.write_text(json.dumps([str(item) if isinstance(item, Path) else item for item in inputs]), "utf-8")
+        return str(path)
+
+
+def read(path: str) -> Any:
+    """What `Setting.kept` wrote."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any] = ()) -> str:
+    """Write a bundle of a `zoo.Model`; why there is none, where it is refused, else nothing.
+
+    texts: inputs, for less than fp32, which is made with the model's own answers as labels. Random weights know
+    nothing, so that a drop is allowed; the harness writes down how far the bundle's answers are from the reference's.
+    """
+    import zoo
+
+    try:
+        if precision == "fp32":
+            model.export(path)
+        else:
+            rows = [(item, found.label) for item, found in zip(texts, model.predict(list(texts)), strict=True)]
+            model.export(path, precision=precision, calibration=rows, max_drop=0.5)
+    except (zoo.QualityError, zoo.ConfigError, zoo.DeviceError) as error:
+        return " ".join(str(error).split())[:300]
+    return ""
+
+
+def bundles(start: str, arguments: Mapping[str, Any], made: Mapping[str, tuple[Path, str]]) -> list[Contestant]:
+    """A contestant for each bundle. made: its folder and why there is none, by precision."""
+    return [
+        Contestant(
+            f"zoo, bundle {precision}", start, {**arguments, "folder": str(path)}, ours=True, left_out=reason,
+            tolerance=1e-3 if precision == "fp32" else None,
+        )
+        for precision, (path, reason) in made.items()
+    ]  # fmt: skip
+
+
+def compiled(start: str, arguments: Mapping[str, Any], setting: Setting) -> Contestant:
+    reason = "a compiler needs longer than all of a quick run" if setting.quick else ""
+    return Contestant("zoo, torch compiled", start, {**arguments, "compiled": True}, ours=True, left_out=reason)
+
+
+def of_labels(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> Answer:
+    """Of scores by label."""
+    return Answer(
+        [max(item, key=item.__getitem__) for item in found], [[item[name] for name in names] for item in found]
+    )

@@ -1,0 +1,46 @@
+"""Every work at its tiny size, with all contestants in this process: they answer alike, and each is timed."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed.answers import Answer
+from benchmarks.speed.command import WORKS
+from benchmarks.speed.contest import Contestant, hold
+from benchmarks.speed.contestant import Ready, measured
+from benchmarks.speed.work import Setting
+
+
+class Here:
+    """A contestant in this process: to import everything anew for each takes longer than all of the rest."""
+
+    def __init__(self, contestant: Contestant, log: Path) -> None:
+        module, _, function = contestant.start.partition(":")
+        self._ready: Ready = getattr(importlib.import_module(module), function)(**contestant.arguments)
+
+    def first(self) -> Answer:
+        return self.run()[0]
+
+    def run(self) -> tuple[Answer, dict[str, float]]:
+        found = measured(self._ready)
+        return Answer(found["exact"], found["numbers"]), found["figures"]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("name", WORKS["cpu"])
+def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Path) -> None:
+    work = importlib.import_module(f"benchmarks.speed.{name}")
+    assert {"title", "model", "data"} <= set(work.FACTS)
+    for contest in work.contests(Setting(tmp_path, quick=True)):
+        found = hold(contest, 1, lambda line: None, start=Here)
+        for row in found["rows"]:
+            assert "times" in row or "left_out" in row, row
+        assert any(row["ours"] and "times" in row for row in found["rows"])
+        assert [
+            row["left_out"] for row in found["rows"] if row["name"] == "zoo, bundle fp32" and "left_out" in row
+        ] == []
