@@ -91,3 +91,72 @@ def _prepared(model: Any, paths: list[Path]) -> Any:
 
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     return torch.stack([transform(Image.open(path).convert("RGB")) for path in paths])
+
+
+def minilm(folder: Path, *, tiny: bool) -> Path:
+    """A bare BERT of MiniLM's size with the files that sentence-transformers reads: mean pooling, unit length."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536}
+    chosen = {**_TINY_BERT, "initializer_range": 0.4} if tiny else {**sizes, "initializer_range": 0.07}
+    tokens = len(_vocabulary()) if tiny else 30_522
+    BertModel(BertConfig(vocab_size=tokens, **chosen)).save_pretrained(folder)
+    word_pieces().save_pretrained(folder)
+    parts = ["sentence_transformers.models.Transformer", "sentence_transformers.models.Pooling"]
+    kinds = [*zip(parts, ("", "1_Pooling"), strict=True), ("sentence_transformers.models.Normalize", "2_Normalize")]
+    modules = [{"idx": i, "name": str(i), "path": path, "type": kind} for i, (kind, path) in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": chosen["hidden_size"], "pooling_mode_mean_tokens": True}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    return folder
+
+
+def wav2vec2(folder: Path, *, tiny: bool) -> Path:
+    """Wav2Vec2-base with a head of letters: group norm in its feature extractor, as `facebook/wav2vec2-base-960h`."""
+    import torch
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+        Wav2Vec2Processor,
+    )
+
+    torch.manual_seed(0)
+    sizes = {**_TINY_BERT, "conv_dim": (32,) * 7, "num_conv_pos_embedding_groups": 2} if tiny else {}
+    letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
+    model = Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(letters), initializer_range=0.1, **sizes))
+    model.lm_head.weight.data.mul_(5)
+    # A trained model never answers with these, and libraries write them in ways of their own.
+    model.lm_head.bias.data[1:4] = -1e4
+    model.save_pretrained(folder)
+    vocabulary = folder / "letters.json"
+    vocabulary.write_text(json.dumps({letter: place for place, letter in enumerate(letters)}), encoding="utf-8")
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=data.SAMPLING_RATE, do_normalize=True)
+    Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
+    return folder
+
+
+def gpt2(folder: Path, *, tiny: bool) -> Path:
+    """GPT-2 124M. Its tokenizer reads a byte a token; tokens beyond are words of their own, so that texts tell them."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    count = 600 if tiny else 50_257
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens += [f"Ġw{place}" for place in range(count - len(tokens) - 1)]
+    places = {token: place for place, token in enumerate([*tokens, "<|endoftext|>"])}
+    tokenizer = Tokenizer(models.BPE(places, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **end).save_pretrained(folder)
+    ends = {"bos_token_id": count - 1, "eos_token_id": count - 1}
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "initializer_range": 0.3} if tiny else {"initializer_range": 0.06}
+    GPT2LMHeadModel(GPT2Config(vocab_size=count, **ends, **sizes)).save_pretrained(folder)
+    return folder

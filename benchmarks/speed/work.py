@@ -42,8 +42,8 @@ def read(path: str) -> Any:
 def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any] = ()) -> str:
     """Write a bundle of a `zoo.Model`; why there is none, where it is refused, else nothing.
 
-    texts: inputs, for less than fp32, which is made with the model's own answers as labels. Random weights know
-    nothing, so that a drop is allowed; the harness writes down how far the bundle's answers are from the reference's.
+    texts: inputs of any kind, for less than fp32, which is made with the model's own answers as labels. Random weights
+    know nothing, so that a drop is allowed; how far its answers are from the reference's is written down.
     """
     import zoo
 
@@ -51,11 +51,17 @@ def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any]
         if precision == "fp32":
             model.export(path)
         else:
-            rows = [(item, found.label) for item, found in zip(texts, model.predict(list(texts)), strict=True)]
-            model.export(path, precision=precision, calibration=rows, max_drop=0.5)
+            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.5)
     except (zoo.QualityError, zoo.ConfigError, zoo.DeviceError) as error:
         return " ".join(str(error).split())[:300]
     return ""
+
+
+def _labelled(model: Any, inputs: Sequence[Any]) -> list[Any]:
+    if model.task.name == "text-generation":
+        return [{"text": text} for text in inputs]
+    found = model.predict(list(inputs))
+    return [(raw, getattr(item, "label", None) or item.text) for raw, item in zip(inputs, found, strict=True)]
 
 
 def bundles(start: str, arguments: Mapping[str, Any], made: Mapping[str, tuple[Path, str]]) -> list[Contestant]:
@@ -74,8 +80,9 @@ def compiled(start: str, arguments: Mapping[str, Any], setting: Setting) -> Cont
     return Contestant("zoo, torch compiled", start, {**arguments, "compiled": True}, ours=True, left_out=reason)
 
 
-def of_labels(found: Sequence[Mapping[str, float]], names: Sequence[str]) -> Answer:
+def of_labels(
+    found: Sequence[Mapping[str, float]], names: Sequence[str], figures: Mapping[str, float] | None = None
+) -> Answer:
     """Of scores by label."""
-    return Answer(
-        [max(item, key=item.__getitem__) for item in found], [[item[name] for name in names] for item in found]
-    )
+    best = [max(item, key=item.__getitem__) for item in found]
+    return Answer(best, [[item[name] for name in names] for item in found], figures or {})
