@@ -109,13 +109,17 @@ def _is_frozen(layer: nn.Module) -> bool:
 
 
 class Normalize(nn.Module):
-    """uint8 (or float in [0, 255]) `[B, C, H, W]` as `(x / 255 - mean) / std`, in the module's own dtype."""
+    """uint8 (or float in [0, 255]) `[B, C, H, W]` as `(x / 255 - mean) / std`, in the module's own dtype.
+
+    channels_last: how the values lie in memory, for a network whose weights lie so.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, image: ImageInput) -> None:
+    def __init__(self, image: ImageInput, *, channels_last: bool = False) -> None:
         super().__init__()
+        self.channels_last = channels_last
         for name in ("mean", "std"):
             values = torch.tensor(getattr(image, name), dtype=torch.float32)
             # Of a grey image, one value stands for the three.
@@ -124,7 +128,7 @@ class Normalize(nn.Module):
             self.register_buffer(name, values, persistent=False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        if not torch.compiler.is_compiling():
+        if self.channels_last and not torch.compiler.is_compiling():
             # As the kernels of convolutions want it, on CPU and GPU; a graph's runtime lays its values out by itself.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         return (pixel_values.to(self.mean.dtype) / 255 - self.mean) / self.std

@@ -31,7 +31,7 @@ class TimmModule(ZooModule):
     def __init__(self, net: nn.Module, *, spec: ModelSpec, task: str) -> None:
         super().__init__(net, spec=spec, task=task, head=_head_of(net) if task != "feature-extraction" else ())
         assert isinstance(spec.input, ImageInput)
-        self.prepare = Normalize(spec.input)
+        self.prepare = Normalize(spec.input, channels_last=True)
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         if self.task == "feature-extraction":

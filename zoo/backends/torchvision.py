@@ -31,7 +31,7 @@ class TorchvisionModule(ZooModule):
         bare = task == "feature-extraction"
         super().__init__(net, spec=spec, task=task, head=() if bare else (head,))
         assert isinstance(spec.input, ImageInput)
-        self.prepare = Normalize(spec.input)
+        self.prepare = Normalize(spec.input, channels_last=True)
         self.classifier = head
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
