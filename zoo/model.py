@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 class Model(Predictor):
     """A model of the zoo: spec, encoder, task and torch module. Made by `zoo.load`.
 
-    module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own).
+    module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own; weights of
+        convolutions lie channels-last, so that `safetensors.torch.save_file` wants them `.contiguous()`).
     history: one record an epoch of the last finetune().
     meant: whether the task was asked for, or saved with the model, so that data can't choose another.
     """
