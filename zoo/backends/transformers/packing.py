@@ -68,14 +68,18 @@ def _pack(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[
     mask = _mask.get()
     if mask is None or named.get("past_key_values") is not None:
         return None
-    hidden = given[0] if given else named.pop("hidden_states")
+    hidden = given[0] if given else named["hidden_states"]
+    # A prompt that was learned stands before the texts, and in no mask of theirs.
+    if hidden.shape[:2] != mask.shape:
+        return None
+    named = {name: value for name, value in named.items() if name != "hidden_states"}
     # A second one by its place is the mask, too.
     return (hidden[mask][None],), {**named, "attention_mask": None, "packed_lengths": mask.sum(dim=1).tolist()}
 
 
 def _unpack(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
     mask, hidden = _mask.get(), output.last_hidden_state
-    if mask is None or hidden.shape[:2] == mask.shape:
+    if mask is None or hidden.shape[:2] != (1, int(mask.sum())):
         return None
     whole = hidden.new_zeros((*mask.shape, hidden.shape[-1]))
     whole[mask] = hidden[0]
