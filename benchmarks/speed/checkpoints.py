@@ -19,15 +19,23 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 def bert(folder: Path, *, tiny: bool) -> Path:
     """BERT-base, uncased, with a head of three labels."""
+    sizes = {**_TINY_BERT, "initializer_range": 0.4} if tiny else {"initializer_range": 0.05}
+    return _classifier(folder, len(_vocabulary()) if tiny else 30_522, sizes)
+
+
+def small_bert(folder: Path, *, tiny: bool) -> Path:
+    """4 layers of width 256, freshly initialised, to be trained."""
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    return _classifier(folder, len(_vocabulary()), _TINY_BERT if tiny else sizes)
+
+
+def _classifier(folder: Path, tokens: int, sizes: dict[str, Any]) -> Path:
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: place for place, label in enumerate(LABELS)}}
-    sizes = {**_TINY_BERT, "initializer_range": 0.4} if tiny else {"initializer_range": 0.05}
-    tokens = len(_vocabulary()) if tiny else 30_522
-    model = BertForSequenceClassification(BertConfig(vocab_size=tokens, **sizes, **names))
-    model.save_pretrained(folder)
+    BertForSequenceClassification(BertConfig(vocab_size=tokens, **sizes, **names)).save_pretrained(folder)
     word_pieces().save_pretrained(folder)
     return folder
 

@@ -24,7 +24,7 @@ from benchmarks.speed.work import Setting
 
 # By the half that runs them; each is a module here, with FACTS and contests().
 WORKS = {
-    "cpu": ("text", "images", "audio", "embed", "generate", "cold_start"),
+    "cpu": ("text", "images", "audio", "embed", "generate", "finetune", "cold_start", "export_time", "growth"),
     "gpu": (),
 }
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
