@@ -23,7 +23,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     import zoo
 
     longest = 3.0 if setting.quick else 15.0
-    paths = data.recordings(setting.folder / "recordings", setting.size(8, 4), longest=longest)
+    paths = data.recordings(setting.folder / "recordings", setting.size(6, 4), longest=longest)
     others = data.recordings(setting.folder / "others", setting.size(8, 6), longest=3.0, seed=1)
     folder = checkpoints.wav2vec2(setting.folder / "wav2vec2", tiny=setting.quick)
     model = zoo.load(folder, task=_TASK, device="cpu")

@@ -1,6 +1,7 @@
 """`python -m benchmarks cpu` and `gpu`: every work's contests, a table as they end, and a file of figures a work.
 
-A full run writes `benchmarks/results/speed_WORK.json`; `--quick` writes nothing, and shows that all of it runs.
+A full run writes `benchmarks/results/speed_WORK.json` (of the GPU `speed_gpu_WORK.json`) and docs/benchmarks.md;
+`--quick` writes nothing, and shows that all of it runs.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from benchmarks.speed.work import Setting
 # By the half that runs them; each is a module here, with FACTS and contests().
 WORKS = {
     "cpu": ("text", "images", "audio", "embed", "generate", "finetune", "cold_start", "export_time", "growth"),
-    "gpu": (),
+    "gpu": ("ceilings", "text", "images", "audio", "embed", "generate", "finetune"),
 }
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 
@@ -46,6 +47,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--rounds is {options.rounds}; a median needs 5 or more, and --quick shows that it runs")
     options.only = options.only or list(works)
     return options
+
+
+def file_of(half: str, work: str) -> str:
+    """The name of a work's file of results."""
+    return f"speed_{work}.json" if half == "cpu" else f"speed_{half}_{work}.json"
 
 
 def measure(name: str, setting: Setting, rounds: int) -> dict[str, Any]:
@@ -93,12 +99,23 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "cpu")
 
 
+def _needs_cuda() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise SystemExit(
+            "There is no CUDA device here, and the GPU half measures nothing else. `zoo doctor` looks why."
+        )
+
+
 def tell(line: str) -> None:
     print(f"  {line}"[:200], file=sys.stderr, flush=True)
 
 
 def main(given: Sequence[str] | None = None) -> None:
     options = arguments(given)
+    if options.half == "gpu":
+        _needs_cuda()
     for name in options.only:
         with tempfile.TemporaryDirectory(prefix="zoo-speed-") as folder:
             setting = Setting(
@@ -107,4 +124,9 @@ def main(given: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             found = measure(name, setting, 1 if options.quick else options.rounds)
         if not options.quick:
-            (RESULTS / f"speed_{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            path = RESULTS / file_of(options.half, name)
+            path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if not options.quick:
+        from benchmarks.speed import page
+
+        page.write()

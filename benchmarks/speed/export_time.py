@@ -1,4 +1,4 @@
-"""From a loaded BERT-base to a folder that answers by ONNX Runtime: the time, and how large it is."""
+"""From a loaded BERT of MiniLM's size to a folder that answers by ONNX Runtime: the time, and how large it is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from benchmarks.speed.work import Setting, of_labels, read
 
 FACTS = {
     "title": "Export",
-    "model": "BERT-base, random weights",
+    "model": "BERT of MiniLM's size (6 layers of 384), random weights",
     "data": "a batch of two padded texts; ours compares the bundle with torch too, theirs compares nothing",
 }
 _HERE = "benchmarks.speed.export_time"
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    folder = checkpoints.bert(setting.folder / "bert", tiny=setting.quick)
+    folder = checkpoints.labelled_minilm(setting.folder / "bert", tiny=setting.quick)
     # Another two than those that are answered: a graph that only knows what it was traced with is refused.
     given = {"folder": str(folder), "inputs": setting.kept("texts", data.texts(4, longest=60))}
     yield Contest(

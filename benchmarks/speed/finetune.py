@@ -30,7 +30,7 @@ _TOLERANCE = 0.1
 
 def contests(setting: Setting) -> Iterator[Contest]:
     folder = checkpoints.small_bert(setting.folder / "bert", tiny=setting.quick)
-    longest, count, updates = (60, 32, 2) if setting.quick else (512, 640, 80)
+    longest, count, updates = (60, 32, 2) if setting.quick else (512, 320, 40)
     given = {
         "folder": str(folder),
         "train": setting.kept("train", _rows(count, longest, 0)),

@@ -9,8 +9,9 @@ import types
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.speed import command
+from benchmarks.speed import command, page
 from benchmarks.speed.contest import ROOT, Contest, Contestant
 from benchmarks.speed.work import Setting
 
@@ -45,17 +46,55 @@ def test_a_full_run_writes_its_figures_and_a_quick_one_does_not(
     monkeypatch.setitem(sys.modules, "benchmarks.speed.tiny", work)
     monkeypatch.setitem(command.WORKS, "cpu", ("tiny",))
     monkeypatch.setattr(command, "RESULTS", tmp_path)
+    written: list[None] = []
+    monkeypatch.setattr(page, "write", lambda: written.append(None))
     command.main(["cpu", "--quick"])
-    assert list(tmp_path.iterdir()) == []
+    assert (list(tmp_path.iterdir()), written) == ([], [])
     command.main(["cpu", "--only", "tiny"])
     assert "* zoo" in capsys.readouterr().out
     found = json.loads((tmp_path / "speed_tiny.json").read_text(encoding="utf-8"))
     assert (found["title"], found["rounds"]) == ("Tiny", 5)
     assert {"torch", "transformers", "numpy"} <= set(found["versions"])
     assert found["threads"] >= 1
+    assert written == [None]
     assert found["contests"][0]["rows"][1]["times"]["median"] == pytest.approx(3.0)
 
 
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, "{cpu,gpu}" in done.stdout) == (0, True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_gpu_half_refuses_to_run_elsewhere() -> None:
+    with pytest.raises(SystemExit, match="no CUDA device"):
+        command.main(["gpu"])
+
+
+def test_the_page_of_speed_is_made_of_the_measured_figures() -> None:
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(page.results()), "run: python -m benchmarks.speed.page"
+
+
+def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spread(value: float) -> dict[str, float]:
+        return {"median": value, "min": value - 0.1, "max": value + 0.1}
+
+    timed = {"seconds": spread(1.0), "per_second": 3.0, "peak_mb": 100.0, "difference": 0.0}
+    rows = [
+        {"name": "peer", "ours": False, "times": spread(1.0), "same": 1.0, **timed},
+        {"name": "zoo", "ours": True, "times": spread(2.5), "same": 0.9, **timed},
+        {"name": "wrong", "ours": False, "refused": "its numbers differ"},
+    ]
+    result = {
+        "title": "Tiny", "model": "none", "data": "none", "versions": {"torch": "2"}, "load_average": {"before": 0.0},
+        "rounds": 5, "device": "cpu", "threads": 2, "python": "3",
+        "contests": [{"name": "three", "unit": "items", "rows": rows}],
+    }  # fmt: skip
+    found = {"cpu": {"text": result, "images": None}, "gpu": {"ceilings": None}}
+    made = page.page(found)
+    assert "| Tiny | three | **zoo** | 2.50 (2.40 to 2.60); 90% of the answers the same | 3 items | 100 |" in made
+    assert "| wrong | refused: its numbers differ | |  |" in made
+    assert made.count("| not measured |") == 2
+    monkeypatch.setattr(page, "PLOT", tmp_path / "speed.svg")
+    page.draw(found)
+    assert page.PLOT.read_text(encoding="utf-8").count("<svg") == 1

@@ -35,7 +35,7 @@ class Here:
         pass
 
 
-@pytest.mark.parametrize("name", WORKS["cpu"])
+@pytest.mark.parametrize("name", [*WORKS["cpu"], "ceilings"])
 def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Path) -> None:
     work = importlib.import_module(f"benchmarks.speed.{name}")
     assert {"title", "model", "data"} <= set(work.FACTS)
@@ -44,7 +44,7 @@ def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Pat
         for row in found["rows"]:
             assert "times" in row or "left_out" in row or row["name"] in WRONG, row
             assert row["ours"] is False or "refused" not in row
-        assert any(row["ours"] and "times" in row for row in found["rows"])
+        assert name == "ceilings" or any(row["ours"] and "times" in row for row in found["rows"])
         assert [
             row["left_out"] for row in found["rows"] if row["name"] == "zoo, bundle fp32" and "left_out" in row
         ] == []

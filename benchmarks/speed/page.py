@@ -1,0 +1,118 @@
+"""docs/benchmarks.md and its plot, from benchmarks/results/speed_*.json: `python -m benchmarks.speed.page`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.common import RESULTS, ROOT
+from benchmarks.speed.command import WORKS, file_of
+from benchmarks.speed.table import why
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+PLOT = ROOT / "docs" / "images" / "speed.svg"
+Found = Mapping[str, Mapping[str, Mapping[str, Any] | None]]
+_HEAD = """# Speed, measured
+
+Written by `python -m benchmarks.speed.page` from the figures of `make bench`; not by hand. Each contestant is a process
+of its own. It answers first, and takes part only if it answers as the first one of its contest does. Then all are timed
+in turn. *Times* says how many times as quick as the first one a contestant was in the same round: the median of the
+rounds, and in brackets the lowest and the highest. Memory is the peak of the resident memory of one run. Lines of this
+project are bold. [Performance](performance.md) says what is on by default and how to measure anew.
+"""
+_HALVES = {"cpu": "On the CPU", "gpu": "On one GPU"}
+_COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
+
+
+def results() -> dict[str, dict[str, Any]]:
+    """By half and work: what was measured, None for what was not."""
+    return {half: {work: _read(RESULTS / file_of(half, work)) for work in works} for half, works in WORKS.items()}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def page(found: Found) -> str:
+    parts = [_HEAD]
+    if any(found["cpu"].values()):
+        parts.append("![how many times as quick as the first of its contest each contestant is](images/speed.svg)\n")
+    for half, works in found.items():
+        parts += [f"## {_HALVES[half]}\n", "\n".join(_table(works)), ""]
+        parts += [f"{work}: {_told(result)}\n" for work, result in works.items() if result]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _table(works: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
+    yield f"| {' | '.join(_COLUMNS)} |"
+    yield f"|{'---|' * len(_COLUMNS)}"
+    for work, result in works.items():
+        if result is None:
+            title = importlib.import_module(f"benchmarks.speed.{work}").FACTS["title"]
+            yield f"| {title} | not measured | | | | |"
+            continue
+        for contest in result["contests"]:
+            lead = f"| {result['title']} | {contest['name']} |"
+            yield from (f"{lead} {_row(row, contest['unit'])} |" for row in contest["rows"])
+
+
+def _row(row: Mapping[str, Any], unit: str) -> str:
+    name = f"**{row['name']}**" if row["ours"] else row["name"]
+    reason = why(row).replace("|", "/")
+    if reason:
+        return f"{name} | {reason} | | "
+    times, more = row["times"], ""
+    if row["same"] < 1:
+        more = f"; {row['same']:.0%} of the answers the same"
+    return (
+        f"{name} | {times['median']:.2f} ({times['min']:.2f} to {times['max']:.2f}){more} "
+        f"| {row['per_second']:,.4g} {unit} | {row['peak_mb']:,.0f}"
+    )
+
+
+def _told(result: Mapping[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    load = result["load_average"]["before"]
+    return (
+        f"{result['model']}; {result['data']}. {result['rounds']} rounds, {result['device']}, threads: "
+        f"{result['threads']}, load average before: {load:.1f}, Python {result['python']}, {versions}."
+    )
+
+
+def draw(found: Found) -> None:
+    """Of the first contest of every work of the CPU half, bars of `times`, with their range. Nothing without any."""
+    from zoo.report_plots import COLOURS, figure
+
+    bars: list[tuple[str, Mapping[str, float], str]] = []
+    for result in filter(None, found["cpu"].values()):
+        rows = [row for row in result["contests"][0]["rows"] if "times" in row]
+        bars += [(f"{result['title']}: {r['name']}", r["times"], COLOURS[0] if r["ours"] else "#999999") for r in rows]
+
+    def panel(axes: Any) -> None:
+        names, times, colours = zip(*bars[::-1], strict=True)
+        middle = [one["median"] for one in times]
+        below = [one["median"] - one["min"] for one in times]
+        above = [one["max"] - one["median"] for one in times]
+        axes.barh(names, middle, xerr=[below, above], color=colours)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        axes.set_xlabel("times as quick as the first of each work; this project's in blue")
+        axes.spines[["top", "right"]].set_visible(False)
+
+    if bars:
+        made = figure([panel])
+        made.set_size_inches(9, 1 + 0.22 * len(bars))
+        made.savefig(PLOT, bbox_inches="tight")
+
+
+def write() -> None:
+    found = results()
+    draw(found)
+    PAGE.write_text(page(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()
