@@ -10,7 +10,7 @@ from benchmarks.speed.answers import Answer
 from benchmarks.speed.checkpoints import LABELS
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, compiled, export, of_labels, read
+from benchmarks.speed.work import Setting, bundles, export, of_labels, read
 
 FACTS = {
     "title": "Labels of ragged texts",
@@ -39,7 +39,6 @@ def contests(setting: Setting) -> Iterator[Contest]:
             Contestant("pipeline, sorted, 8 a batch", f"{_HERE}:pipeline", {**given, "batch_size": 8}),
             Contestant("torch loop, sorted, 8 a batch", f"{_HERE}:loop", {**given, "batch_size": 8}),
             Contestant("zoo, torch", f"{_HERE}:ours", given, ours=True),
-            compiled(f"{_HERE}:ours", given, setting),
             *bundles(f"{_HERE}:bundle", given, made),
         ],
     )  # fmt: skip
@@ -90,12 +89,10 @@ def loop(folder: str, inputs: str, device: str, batch_size: int) -> Ready:
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, compiled: bool = False) -> Ready:
+def ours(folder: str, inputs: str, device: str) -> Ready:
     import zoo
 
     model = zoo.load(folder, task="text-classification", device=device)
-    if compiled:
-        model.module.compile(dynamic=True)
     texts = read(inputs)
     return Ready(lambda: _of_results(model.predict(texts)))
 
