@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 help:
 	@echo "make demo    set up $(VENV) and run the main job: text, image and audio, from weights to a torch-free bundle"
 	@echo "make test    set up $(VENV) and run the tests"
-	@echo "make bench   set up $(VENV) and measure the speed beside what one would use instead, on the CPU: half an hour"
+	@echo "make bench   set up $(VENV) and measure the speed beside what one would use instead, on the CPU"
 	@echo "make lint    ruff, mypy --strict and import-linter"
 	@echo "make clean   remove $(VENV), caches and what the demo wrote"
 	@echo
