@@ -76,7 +76,8 @@ def bundles(start: str, arguments: Mapping[str, Any], made: Mapping[str, tuple[P
 
 
 def compiled(start: str, arguments: Mapping[str, Any], setting: Setting) -> Contestant:
-    reason = "a compiler needs longer than all of a quick run" if setting.quick else ""
+    slow = setting.quick or setting.device == "cpu"
+    reason = "the compiler takes minutes on a CPU, longer than all of the run" if slow else ""
     return Contestant("zoo, torch compiled", start, {**arguments, "compiled": True}, ours=True, left_out=reason)
 
 
