@@ -25,7 +25,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     longest = 3.0 if setting.quick else 15.0
     paths = data.recordings(setting.folder / "recordings", setting.size(6, 4), longest=longest)
     others = data.recordings(setting.folder / "others", setting.size(8, 6), longest=3.0, seed=1)
-    folder = checkpoints.wav2vec2(setting.folder / "wav2vec2", tiny=setting.quick)
+    folder = checkpoints.wav2vec2(setting.folder / "wav2vec2", others[:3], tiny=setting.quick)
     model = zoo.load(folder, task=_TASK, device="cpu")
     made = {}
     for precision in ("fp32", "int8"):

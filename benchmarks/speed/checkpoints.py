@@ -136,8 +136,10 @@ def minilm(folder: Path, *, tiny: bool) -> Path:
     return folder
 
 
-def wav2vec2(folder: Path, *, tiny: bool) -> Path:
-    """Wav2Vec2-base with a head of letters: group norm in its feature extractor, as `facebook/wav2vec2-base-960h`."""
+def wav2vec2(folder: Path, recordings: list[Path], *, tiny: bool) -> Path:
+    """Wav2Vec2-base with a head of letters: group norm in its feature extractor, as `facebook/wav2vec2-base-960h`. Its
+    letters are about equally likely in some recordings."""
+    import soundfile
     import torch
     from transformers import (
         Wav2Vec2Config,
@@ -150,14 +152,20 @@ def wav2vec2(folder: Path, *, tiny: bool) -> Path:
     torch.manual_seed(0)
     sizes = {**_TINY_BERT, "conv_dim": (32,) * 7, "num_conv_pos_embedding_groups": 2} if tiny else {}
     letters = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
-    model = Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(letters), initializer_range=0.1, **sizes))
-    model.lm_head.weight.data.mul_(5)
+    model = Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=len(letters), **sizes)).eval()
+    extractor = Wav2Vec2FeatureExtractor(sampling_rate=data.SAMPLING_RATE, do_normalize=True)
+    sounds = [soundfile.read(path, dtype="float32")[0] for path in recordings]
+    heard = [extractor(s, sampling_rate=data.SAMPLING_RATE, return_tensors="pt")["input_values"] for s in sounds]
+    with torch.inference_mode():
+        logits = torch.cat([model(one).logits[0] for one in heard])
+    # Else every frame has the same letter, whatever is heard.
+    model.lm_head.weight.data.div_(logits.std(0)[:, None] / 3)
+    model.lm_head.bias.data = -3 * logits.mean(0) / logits.std(0)
     # A trained model never answers with these, and libraries write them in ways of their own.
     model.lm_head.bias.data[1:4] = -1e4
     model.save_pretrained(folder)
     vocabulary = folder / "letters.json"
     vocabulary.write_text(json.dumps({letter: place for place, letter in enumerate(letters)}), encoding="utf-8")
-    extractor = Wav2Vec2FeatureExtractor(sampling_rate=data.SAMPLING_RATE, do_normalize=True)
     Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
     return folder
 

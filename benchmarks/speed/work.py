@@ -51,7 +51,7 @@ def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any]
         if precision == "fp32":
             model.export(path)
         else:
-            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.5)
+            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.99)
     except (zoo.QualityError, zoo.ConfigError, zoo.DeviceError) as error:
         return " ".join(str(error).split())[:300]
     return ""

@@ -223,6 +223,7 @@ def test_masked_group_norm_is_group_norm_of_the_real_frames() -> None:
     found = masked_group_norm(values, lengths, norm)
     torch.testing.assert_close(found[0], norm(values[:1])[0])
     torch.testing.assert_close(found[1, :, :7], norm(values[1:, :, :7])[0])
+    assert torch.equal(masked_group_norm(values, torch.tensor([20, 20]), norm), norm(values))
     assert masked_group_norm(values.bfloat16(), lengths, norm).dtype == torch.bfloat16
 
 

@@ -178,13 +178,25 @@ def masked_group_norm(values: Tensor, lengths: Tensor, norm: nn.GroupNorm) -> Te
     values: `[B, C, F]`; lengths: int64 `[B]`. Upstream's norm counts the padding too, so a row's answer
     would depend on its neighbours. Statistics are float32 also under autocast.
     """
+    unpadded = not (torch.compiler.is_compiling() or values.is_cuda) and bool((lengths >= values.shape[-1]).all())
+    if unpadded and values.dtype == torch.float32:
+        normed: Tensor = norm(values)
+        return normed
     x = values.float()
     frames = torch.arange(values.shape[-1], device=values.device)
-    real = (frames.unsqueeze(0) < lengths.unsqueeze(1)).unsqueeze(1).to(x.dtype)
-    count = lengths.clamp(min=1).to(x.dtype).view(-1, 1, 1)
-    mean = (x * real).sum(dim=-1, keepdim=True) / count
-    variance = ((x - mean).square() * real).sum(dim=-1, keepdim=True) / count
-    x = (x - mean) * torch.rsqrt(variance + norm.eps)
+    real = (frames.unsqueeze(0) < lengths.unsqueeze(1)).to(x.dtype)
+    shares = (real / lengths.clamp(min=1).to(x.dtype).unsqueeze(1)).unsqueeze(2)
+
+    def mean(of: Tensor) -> Tensor:
+        # A product reads `[B, C, F]` once, where a masked sum writes it first; but on CUDA it may be of TF32.
+        return (of * shares.mT).sum(dim=-1, keepdim=True) if of.is_cuda else of @ shares
+
+    with torch.autocast(values.device.type, enabled=False):
+        x = x - mean(x)
+        scale = torch.rsqrt(mean(x.square()) + norm.eps)
+        if norm.affine:
+            scale = scale * norm.weight.float().view(1, -1, 1)
+        x = x * scale
     if norm.affine:
-        x = x * norm.weight.float().view(1, -1, 1) + norm.bias.float().view(1, -1, 1)
+        x = x + norm.bias.float().view(1, -1, 1)
     return x.to(values.dtype)
