@@ -98,3 +98,12 @@ def _one_of_each() -> tuple[str, ...]:
 
 FAMILIES = _one_of_each()
 """One catalogue name of each family: the first by name of those that can do most."""
+
+
+def without_dropout(module: Any) -> None:
+    """Set every share that a torch module drops in training to nought."""
+    for part in module.modules():
+        # Layers of dropout, and attentions, which name theirs in as many ways as there are architectures.
+        for share in ("p", "dropout", "dropout_prob", "attn_dropout", "layerdrop"):
+            if isinstance(getattr(part, share, None), float):
+                setattr(part, share, 0.0)

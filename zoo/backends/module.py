@@ -25,7 +25,7 @@ class ZooModule(nn.Module, ABC):
     task: the task's name. pooling: how `embed` makes one vector of many, unless told otherwise.
     fresh_head: the head's parameters are random, because no checkpoint had any that fit.
     adapted: what a parameter-efficient method of fine-tuning has put into `net`, or None.
-    packs: whether the padding of a batch costs nothing on a CPU, because predictions leave it out.
+    packs: whether the padding of a batch costs nothing on a CPU, because the network leaves it out.
     """
 
     def __init__(self, net: nn.Module, *, spec: ModelSpec, task: str, head: tuple[str, ...]) -> None:

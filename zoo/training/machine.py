@@ -17,6 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from torch import Tensor, nn
 
 from zoo.errors import ConfigError
+from zoo.training import dropout
 from zoo.training.config import TrainConfig
 
 _PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -107,7 +108,21 @@ def running(module: nn.Module, config: TrainConfig) -> Iterator[Machine]:
         if machine.device.type == "cuda":
             stack.enter_context(_tf32(config.tf32))
         seed_all(config.seed + machine.rank)
+        if config.compile:
+            stack.enter_context(_padded(module))
+        stack.enter_context(dropout.quick(machine.device, unless=config.compile or config.gradient_checkpointing))
         yield machine
+
+
+@contextmanager
+def _padded(module: nn.Module) -> Iterator[None]:
+    """A compiler makes one kernel of a padded batch, and many pieces of packed texts."""
+    before = module.packs
+    module.packs = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        module.packs = before
 
 
 def _check_compiler(device: torch.device) -> None:

@@ -43,16 +43,16 @@ def prepare(net: PreTrainedModel) -> bool:
 
 
 @contextmanager
-def packed(attention_mask: Tensor) -> Iterator[None]:
+def packed(attention_mask: Tensor, *, unless: bool = False) -> Iterator[None]:
     """In this block a prepared network leaves padding on the right out, if there is any. attention_mask: `[B, T]`.
 
-    For predictions on a CPU alone: not while a graph is traced, which has to be one for any batch; nor in training,
-    nor on a GPU, where as many attentions as there are texts are slower than the padding.
+    On a CPU alone: not while a graph is traced, which has to be one for any batch; nor on a GPU, where as many
+    attentions as there are texts are slower than the padding.
     """
     wanted = (
-        not torch.compiler.is_compiling()
+        not unless
+        and not torch.compiler.is_compiling()
         and attention_mask.device.type == "cpu"
-        and not torch.is_grad_enabled()
         and not bool(attention_mask.all())
         # Some heads read the first place, be it padding, whose hidden state would be another.
         and bool(attention_mask[:, 0].all())
@@ -94,15 +94,18 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
+    dropout: float = 0.0,
     scaling: float | None = None,
     packed_lengths: list[int] | None = None,
     **options: Any,
 ) -> tuple[Tensor, None]:
     """transformers' scaled dot product; of packed texts each by itself. query, key, value: `[B, heads, T, width]`."""
     if packed_lengths is None:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+        )
     texts = zip(*(torch.split(tensor, packed_lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    found = [scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in texts]
+    found = [scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in texts]
     return torch.cat(found, dim=2).transpose(1, 2), None
 
 

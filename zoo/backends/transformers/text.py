@@ -36,7 +36,7 @@ class TextModule(ZooModule):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> dict[str, Tensor]:
-        with packing.packed(attention_mask):
+        with packing.packed(attention_mask, unless=not self.packs):
             return self._forward(self._inputs(input_ids, attention_mask, token_type_ids), attention_mask)
 
     def _forward(self, inputs: dict[str, Any], attention_mask: Tensor) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class TextModule(ZooModule):
     def pooled(
         self, pooling: str, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        with packing.packed(attention_mask):
+        with packing.packed(attention_mask, unless=not self.packs):
             hidden = self._hidden(self._inputs(input_ids, attention_mask, token_type_ids))
         return pool(hidden, attention_mask, pooling)
 
