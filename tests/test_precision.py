@@ -273,6 +273,10 @@ def test_a_language_model_with_a_cache_is_judged_by_its_perplexity(tmp_path: Pat
     assert quality is not None
     assert (quality.metric, quality.relative) == ("perplexity", True)
     assert "MatMulInteger" in _operators(tmp_path / "a.bundle")
+    # The last product too, whose weights are those of the embedding.
+    large = {tensor.data_type for tensor in _graph(tmp_path / "a.bundle").initializer if np.prod(tensor.dims) > 1000}
+    assert large == {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    assert "MatMul" not in _operators(tmp_path / "a.bundle")
     assert len(made.predict("once", max_new_tokens=3, do_sample=False).tokens) == 3
 
 
