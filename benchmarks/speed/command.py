@@ -74,14 +74,17 @@ def measure(name: str, setting: Setting, rounds: int) -> dict[str, Any]:
 
 
 def surroundings(setting: Setting) -> dict[str, Any]:
-    import torch
-
     found = environment()
     more = {name: number for name in _MORE_PACKAGES if (number := _version(name))}
     found["versions"] = {**found["versions"], **more}
     processor = _processor()
     device = processor if setting.device == "cpu" else found["device"]
-    return {**found, "device": device, "processor": processor, "threads": torch.get_num_threads()}
+    return {**found, "device": device, "processor": processor, "threads": _threads()}
+
+
+def _threads() -> int:
+    """Of a contestant, whose environment says nothing of threads, so that it takes all cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _version(package: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,32 @@ def _told(result: Mapping[str, Any]) -> str:
     )
 
 
+_SHORT = ("text", "images", "audio", "embed", "generate", "finetune", "cold_start")
+_OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
+
+
+def summary(works: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The README's table: the first contest of most works, by its medians."""
+    lines = [
+        "| work | what is 1.0 | best of the others | zoo in torch | bundle | bundle, int8 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for result in filter(None, map(works.get, _SHORT)):
+        contest = result["contests"][0]
+        rows = {row["name"]: row for row in contest["rows"] if "times" in row}
+        first = contest["rows"][0]["name"]
+        # What runs the network alone is a limit, and nobody's way to get an answer.
+        others = [row for name, row in rows.items() if not (row["ours"] or name == first or name.endswith("alone"))]
+        cells = [_best(others), *(_best([rows[name] for name in names if name in rows]) for names in _OURS)]
+        model = result["model"].partition(", random")[0]
+        lines.append(f"| {model}: {contest['name']} | {first} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> str:
+    return f"{max(row['times']['median'] for row in rows):.1f}" if rows else "–"
+
+
 def draw(found: Found) -> None:
     """Of the first contest of every work of the CPU half, bars of `times`, with their range. Nothing without any."""
     from zoo.report_plots import COLOURS, figure
@@ -116,3 +142,4 @@ def write() -> None:
 
 if __name__ == "__main__":
     write()
+    print(summary(results()["cpu"]))

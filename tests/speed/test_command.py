@@ -75,6 +75,10 @@ def test_the_page_of_speed_is_made_of_the_measured_figures() -> None:
     assert page.PAGE.read_text(encoding="utf-8") == page.page(page.results()), "run: python -m benchmarks.speed.page"
 
 
+def test_the_readme_quotes_the_measured_figures() -> None:
+    assert page.summary(page.results()["cpu"]) in (page.ROOT / "README.md").read_text("utf-8")
+
+
 def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def spread(value: float) -> dict[str, float]:
         return {"median": value, "min": value - 0.1, "max": value + 0.1}
