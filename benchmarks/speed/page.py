@@ -105,7 +105,7 @@ def summary(works: Mapping[str, Mapping[str, Any] | None]) -> str:
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> str:
-    return f"{max(row['times']['median'] for row in rows):.1f}" if rows else "–"
+    return f"{max(row['times']['median'] for row in rows):.1f}" if rows else "-"
 
 
 def draw(found: Found) -> None:
