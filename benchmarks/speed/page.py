@@ -24,6 +24,8 @@ rounds, and in brackets the lowest and the highest. Memory is the peak of the re
 project are bold. [Performance](performance.md) says what is on by default and how to measure anew.
 """
 _HALVES = {"cpu": "On the CPU", "gpu": "On one GPU"}
+# Figures of a contestant's own that are shown beside its time.
+_MORE = {"loss": "loss {:.2f}", "mb": "{:.0f} MB on disk"}
 _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 
@@ -67,6 +69,9 @@ def _row(row: Mapping[str, Any], unit: str) -> str:
     times, more = row["times"], ""
     if row["same"] < 1:
         more = f"; {row['same']:.0%} of the answers the same"
+    for figure, form in _MORE.items():
+        if figure in row:
+            more += f"; {form.format(row[figure]['median'])}"
     return (
         f"{name} | {times['median']:.2f} ({times['min']:.2f} to {times['max']:.2f}){more} "
         f"| {row['per_second']:,.4g} {unit} | {row['peak_mb']:,.0f}"
@@ -82,6 +87,7 @@ def _told(result: Mapping[str, Any]) -> str:
     )
 
 
+_TICKS = (0.5, 1, 2, 5, 10, 20)
 _SHORT = ("text", "images", "audio", "embed", "generate", "finetune", "cold_start")
 _OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
 
@@ -125,6 +131,9 @@ def draw(found: Found) -> None:
         axes.barh(names, middle, xerr=[below, above], color=colours)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set_xscale("log")
+        axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.minorticks_off()
+        axes.margins(y=0.01)
         axes.set_xlabel("times as quick as the first of each work; this project's in blue")
         axes.spines[["top", "right"]].set_visible(False)
 
