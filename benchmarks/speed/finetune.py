@@ -43,7 +43,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
         f"{updates} updates of {_BATCH} texts", updates * _BATCH, "samples",
         [
             Contestant("Trainer", f"{_HERE}:trainer", given, tolerance=_TOLERANCE),
-            # Its order costs it some of what it learns in so few updates: its loss is written down, and not judged.
+            # Its loss ends higher than is allowed of others: written down here, and not judged.
             Contestant("Trainer, group_by_length", f"{_HERE}:trainer", grouped, tolerance=None),
             Contestant("zoo, finetune", f"{_HERE}:ours", given, ours=True, tolerance=_TOLERANCE),
         ],

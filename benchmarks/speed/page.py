@@ -106,12 +106,20 @@ def summary(works: Mapping[str, Mapping[str, Any] | None]) -> str:
         others = [row for name, row in rows.items() if not (row["ours"] or name == first or name.endswith("alone"))]
         cells = [_best(others), *(_best([rows[name] for name in names if name in rows]) for names in _OURS)]
         model = result["model"].partition(", random")[0]
-        lines.append(f"| {model}: {contest['name']} | {first} | {' | '.join(cells)} |")
+        lines.append(f"| {model}: {contest['name']} | {first}{_loss(rows[first])} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> str:
-    return f"{max(row['times']['median'] for row in rows):.1f}" if rows else "-"
+    if not rows:
+        return "-"
+    best = max(rows, key=lambda row: row["times"]["median"])
+    return f"{best['times']['median']:.1f}{_loss(best)}"
+
+
+def _loss(row: Mapping[str, Any]) -> str:
+    """A run that learns less in its time is not simply quicker."""
+    return f" (loss {row['loss']['median']:.2f})" if "loss" in row else ""
 
 
 def draw(found: Found) -> None:
