@@ -27,10 +27,12 @@ def bert(folder: Path, *, tiny: bool) -> Path:
     return _classifier(folder, len(_vocabulary()) if tiny else 30_522, sizes)
 
 
-def small_bert(folder: Path, *, tiny: bool) -> Path:
+def small_bert(folder: Path, *, tiny: bool, dropout: float = 0.1) -> Path:
     """4 layers of width 256, freshly initialised, to be trained."""
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
-    return _classifier(folder, len(_vocabulary()), _TINY_BERT if tiny else sizes)
+    dropped = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    chosen = {**_TINY_BERT, "initializer_range": 0.4} if tiny else sizes
+    return _classifier(folder, len(_vocabulary()), {**chosen, **dropped})
 
 
 def labelled_minilm(folder: Path, *, tiny: bool) -> Path:
@@ -78,7 +80,6 @@ def resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     """ResNet-50 of timm, or ResNet-10 where it is to be tiny, with the statistics of some photographs."""
     import timm
     import torch
-    from timm.models import save_for_hf
     from torch import nn
 
     torch.manual_seed(0)
@@ -97,6 +98,29 @@ def resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
         model.get_classifier().weight.mul_(8)
     for norm in norms:
         norm.momentum = 0.1
+    return _saved(model, folder)
+
+
+def vit(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
+    """ViT-B/16 of timm; its head tells some photographs apart."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    model = timm.create_model("test_vit" if tiny else "vit_base_patch16_224").eval()
+    head = model.get_classifier()
+    with torch.no_grad():
+        torch.nn.init.normal_(head.weight, std=0.02)
+        logits = model(_prepared(model, photographs))
+        head.weight.div_(logits.std(0)[:, None])
+        head.bias.copy_(-logits.mean(0) / logits.std(0))
+    return _saved(model, folder)
+
+
+def _saved(model: Any, folder: Path) -> Path:
+    """A network of timm, in the form that timm and transformers read."""
+    from timm.models import save_for_hf
+
     save_for_hf(model.eval(), folder, safe_serialization=True)
     # transformers hands them on beside the same arguments of its own, and fails.
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

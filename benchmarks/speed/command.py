@@ -26,7 +26,7 @@ from benchmarks.speed.work import Setting
 # By the half that runs them; each is a module here, with FACTS and contests().
 WORKS = {
     "cpu": ("text", "images", "audio", "embed", "generate", "finetune", "cold_start", "export_time", "growth"),
-    "gpu": ("ceilings", "text", "images", "audio", "embed", "generate", "finetune"),
+    "gpu": ("ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune"),
 }
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 

@@ -50,10 +50,13 @@ class Contest:
     and of ratios. told: whether its answers must differ from item to item."""
 
     name: str
-    items: int
+    items: float
     unit: str
     contestants: Sequence[Contestant]
     told: bool = True
+    judged: bool = True
+    gflop: float | None = None
+    gb: float | None = None
 
 
 class Refused(Exception):
@@ -139,11 +142,12 @@ def hold(contest: Contest, rounds: int, tell: Callable[[str], None], start: Star
     rows: dict[str, dict[str, Any]] = {c.name: {"name": c.name, "ours": c.ours} for c in contest.contestants}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         entered = _enter(contest, Path(name), stack, rows, tell, start)
-        timed = _rounds(entered, rounds, rows, tell)
+        timed = _rounds(entered, rounds, rows, tell, judged=contest.judged)
     reference = timed[contest.contestants[0].name]
     for name, figures in timed.items():
         rows[name].update(summary(figures, reference, contest.items))
-    return {"name": contest.name, "items": contest.items, "unit": contest.unit, "rows": list(rows.values())}
+    costs = {name: value for name in ("gflop", "gb") if (value := getattr(contest, name)) is not None}
+    return {"name": contest.name, "items": contest.items, "unit": contest.unit, **costs, "rows": list(rows.values())}
 
 
 @dataclass(slots=True)
@@ -207,7 +211,7 @@ def _out(row: dict[str, Any], reason: Failed | Refused, tell: Callable[[str], No
 
 
 def _rounds(
-    entered: _Entered, rounds: int, rows: dict[str, dict[str, Any]], tell: Callable[[str], None]
+    entered: _Entered, rounds: int, rows: dict[str, dict[str, Any]], tell: Callable[[str], None], *, judged: bool
 ) -> dict[str, list[dict[str, float]]]:
     """The figures of every round, by name. Every other round goes the other way about."""
     timed: dict[str, list[dict[str, float]]] = {name: [] for name in entered.running}
@@ -216,7 +220,8 @@ def _rounds(
             contestant, process = entered.running[name]
             try:
                 answer, figures = process.run()
-                _judged(contestant, entered.reference, answer)
+                if judged:
+                    _judged(contestant, entered.reference, answer)
             except (Failed, Refused) as reason:
                 del timed[name]
                 _out(rows[name], reason, tell)
@@ -228,7 +233,7 @@ def _rounds(
 
 
 def summary(
-    figures: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]], items: int
+    figures: Sequence[Mapping[str, float]], reference: Sequence[Mapping[str, float]], items: float
 ) -> dict[str, Any]:
     """times: how many times as quick as the reference, round by round. Other figures: their medians."""
     seconds = [run["seconds"] for run in figures]

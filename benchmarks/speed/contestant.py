@@ -22,10 +22,12 @@ from benchmarks.speed.answers import Answer
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What a contestant's function gives back. before: what each run needs, outside of its time."""
+    """What a contestant's function gives back. before: what each run needs, outside of its time. proof: what it answers
+    at first instead, where no two runs are alike."""
 
     run: Callable[..., Answer]
     before: Callable[[], Any] | None = None
+    proof: Callable[[], Answer] | None = None
 
 
 def main() -> None:
@@ -38,9 +40,14 @@ def main() -> None:
 
     module, _, function = sys.argv[1].partition(":")
     ready: Ready = getattr(importlib.import_module(module), function)(**json.loads(sys.argv[2]))
-    say(**measured(ready))
+    say(**measured(first(ready)))
     for _ in sys.stdin:
         say(**measured(ready))
+
+
+def first(ready: Ready) -> Ready:
+    """What is compared before anything is timed."""
+    return ready if ready.proof is None else Ready(ready.proof)
 
 
 def measured(ready: Ready) -> dict[str, Any]:

@@ -24,16 +24,18 @@ def contests(setting: Setting) -> Iterator[Contest]:
     folder = checkpoints.gpt2(setting.folder / "gpt2", tiny=setting.quick)
     model = zoo.load(folder, task="text-generation", device="cpu")
     prompts = [data.text(96, seed)[:length] for seed, length in enumerate(
-        data.lengths(8, median=24, longest=96, seed=0, shortest=4)
+        data.lengths(8 if setting.device == "cpu" else 64, median=24, longest=96, seed=0, shortest=4)
     )]  # fmt: skip
     made = {}
     for precision in ("fp32", "int8"):
         path = setting.folder / f"gpt2-{precision}.bundle"
         made[precision] = (path, export(model, path, precision, prompts))
     del model
-    tokens = setting.size(32, 4)
+    tokens = setting.size(24, 4)
+    weights = (folder / "model.safetensors").stat().st_size / 1e9
+    many = 8 if setting.device == "cpu" else 64
     for count, new, name in (
-        (1, tokens, "1 prompt"), (8, tokens, "8 ragged prompts"), (1, 1, "the first token of 1 prompt"),
+        (1, tokens, "1 prompt"), (many, tokens, f"{many} ragged prompts"), (1, 1, "the first token of 1 prompt"),
     ):  # fmt: skip
         given = {
             "folder": str(folder), "inputs": setting.kept(f"prompts{count}", prompts[:count]),
@@ -45,7 +47,10 @@ def contests(setting: Setting) -> Iterator[Contest]:
             Contestant("zoo, torch", f"{_HERE}:ours", given, ours=True),
             *bundles(f"{_HERE}:bundle", given, made),
         ]
-        yield Contest(f"{name}, {new} tokens each", count * new, "tokens", contestants, told=count > 1)
+        # A step reads all the weights, once for all prompts.
+        yield Contest(
+            f"{name}, {new} tokens each", count * new, "tokens", contestants, told=count > 1, gb=weights / count
+        )
 
 
 def generate(folder: str, inputs: str, device: str, tokens: int) -> Ready:

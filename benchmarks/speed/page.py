@@ -20,12 +20,16 @@ _HEAD = """# Speed, measured
 Written by `python -m benchmarks.speed.page` from the figures of `make bench`; not by hand. Each contestant is a process
 of its own. It answers first, and takes part only if it answers as the first one of its contest does. Then all are timed
 in turn. *Times* says how many times as quick as the first one a contestant was in the same round: the median of the
-rounds, and in brackets the lowest and the highest. Memory is the peak of the resident memory of one run. Lines of this
-project are bold. [Performance](performance.md) says what is on by default and how to measure anew.
+rounds, and in brackets the lowest and the highest. Memory is the peak of the resident memory of one run. Where the
+ceilings of a GPU were measured, a share of them stands behind: of the bf16 matrix product or of the copy, whichever is
+nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure.
 """
 _HALVES = {"cpu": "On the CPU", "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
-_MORE = {"loss": "loss {:.2f}", "mb": "{:.0f} MB on disk"}
+_MORE = {
+    "loss": "loss {:.2f}", "mb": "{:.0f} MB on disk", "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}",
+    "waits": "the host waits {:.1f} times a step",
+}  # fmt: skip
 _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 
@@ -58,15 +62,28 @@ def _table(works: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
             continue
         for contest in result["contests"]:
             lead = f"| {result['title']} | {contest['name']} |"
-            yield from (f"{lead} {_row(row, contest['unit'])} |" for row in contest["rows"])
+            for row in contest["rows"]:
+                yield f"{lead} {_row(row, contest['unit'], _share(row, contest, works.get('ceilings')))} |"
 
 
-def _row(row: Mapping[str, Any], unit: str) -> str:
+def _share(row: Mapping[str, Any], contest: Mapping[str, Any], ceilings: Mapping[str, Any] | None) -> str:
+    """Of what the device can do at most: by arithmetic or by memory, whichever the work comes closer to."""
+    if ceilings is None or "per_second" not in row:
+        return ""
+    most = {made["unit"]: made["rows"][0]["per_second"] for made in ceilings["contests"]}
+    costs = (("gflop", "TFLOP", "of the matrix product"), ("gb", "TB", "of the copy"))
+    shares = [
+        (contest[cost] * row["per_second"] / 1e3 / most[unit], roof) for cost, unit, roof in costs if cost in contest
+    ]
+    return "; {:.0%} {}".format(*max(shares)) if shares else ""
+
+
+def _row(row: Mapping[str, Any], unit: str, share: str) -> str:
     name = f"**{row['name']}**" if row["ours"] else row["name"]
     reason = why(row).replace("|", "/")
     if reason:
         return f"{name} | {reason} | | "
-    times, more = row["times"], ""
+    times, more = row["times"], share
     if row["same"] < 1:
         more = f"; {row['same']:.0%} of the answers the same"
     for figure, form in _MORE.items():

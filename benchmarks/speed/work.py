@@ -39,11 +39,12 @@ def read(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any] = ()) -> str:
+def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any] = (), *, runs_on: str = "cpu") -> str:
     """Write a bundle of a `zoo.Model`; why there is none, where it is refused, else nothing.
 
     texts: inputs of any kind, for less than fp32, which is made with the model's own answers as labels. Random weights
     know nothing, so that a drop is allowed; how far its answers are from the reference's is written down.
+    runs_on: the device that it is measured on.
     """
     import zoo
 
@@ -51,7 +52,7 @@ def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any]
         if precision == "fp32":
             model.export(path)
         else:
-            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.99)
+            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.99, runs_on=runs_on)
     except (zoo.QualityError, zoo.ConfigError, zoo.DeviceError) as error:
         return " ".join(str(error).split())[:300]
     return ""

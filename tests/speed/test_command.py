@@ -102,3 +102,18 @@ def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(page, "PLOT", tmp_path / "speed.svg")
     page.draw(found)
     assert page.PLOT.read_text(encoding="utf-8").count("<svg") == 1
+
+
+def test_a_share_of_the_roof_is_of_the_one_that_the_work_comes_closer_to() -> None:
+    def row(speed: float) -> dict[str, float]:
+        return {"per_second": speed}
+
+    ceilings = {
+        "contests": [{"unit": "TFLOP", "rows": [row(800.0)]}, {"unit": "TB", "rows": [row(3.0)]}],
+    }
+    arithmetic, both = {"gflop": 24.0}, {"gflop": 0.25, "gb": 0.5}
+    assert page._share(row(5000.0), arithmetic, ceilings) == "; 15% of the matrix product"
+    assert page._share(row(3000.0), both, ceilings) == "; 50% of the copy"
+    assert page._share(row(3000.0), {}, ceilings) == ""
+    assert page._share(row(3000.0), both, None) == ""
+    assert page._share({"left_out": "slow"}, both, ceilings) == ""

@@ -1,0 +1,203 @@
+"""How quickly networks are trained, from files: beside torch's step alone, on one batch that is on the device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.speed import checkpoints, data, networks
+from benchmarks.speed.answers import Answer
+from benchmarks.speed.checkpoints import LABELS
+from benchmarks.speed.contest import Contest, Contestant
+from benchmarks.speed.contestant import Ready
+from benchmarks.speed.work import Setting, read
+
+FACTS = {
+    "title": "Training",
+    "model": "ResNet-50, ViT-B/16, BERT-base, GPT-2 124M, Wav2Vec2-base with a CTC head, random weights",
+    "data": "JPEG files of 500x375, texts of 128 tokens, windows of 1,024 tokens, recordings of 5 s; bf16, compiled",
+}
+_HERE = "benchmarks.speed.training"
+_TASKS = {
+    "images": "image-classification", "texts": "text-classification", "language": "text-generation",
+    "speech": "automatic-speech-recognition",
+}  # fmt: skip
+_WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize")
+
+
+class _Work(NamedTuple):
+    """rows: how many a pass trains on. inputs: some, which are repeated."""
+
+    name: str
+    kind: str
+    folder: Path
+    inputs: Sequence[str]
+    batch: int
+    rows: int
+    unit: str
+    each: float = 1.0  # units of an item
+
+
+def contests(setting: Setting) -> Iterator[Contest]:
+    for work in _works(setting):
+        given = {
+            "kind": work.kind, "folder": str(work.folder), "inputs": setting.kept(f"{work.kind}-inputs", work.inputs),
+            "device": setting.device, "batch": work.batch, "rows": work.rows,
+        }  # fmt: skip
+        fast = {"fast": setting.device == "cuda"}
+        contestants = [
+            Contestant("torch, its step alone", f"{_HERE}:alone", given | fast, tolerance=None),
+            Contestant("torch, not compiled", f"{_HERE}:alone", {**given, "fast": False}, tolerance=None),
+            Contestant("zoo, finetune", f"{_HERE}:ours", given | fast, ours=True, tolerance=None),
+        ]
+        if work.kind == "images":
+            ready = {**given, **fast, "decoded": True}
+            contestants.append(Contestant("zoo, decoded before", f"{_HERE}:ours", ready, ours=True, tolerance=None))
+            contestants.append(
+                Contestant("zoo, profiled", f"{_HERE}:profiled", given | fast, ours=True, tolerance=None)
+            )
+        cost = networks.gflop(work.kind, str(work.folder), work.inputs, training=True)
+        yield Contest(
+            f"{work.name}, {work.batch} a step", work.rows * work.each, work.unit, contestants, told=False,
+            gflop=cost / work.each,
+        )  # fmt: skip
+
+
+def _works(setting: Setting) -> Iterator[_Work]:
+    tiny = setting.quick
+    batch, rows = (lambda full: 2 if tiny else full), (lambda full: 4 if tiny else full)
+    paths = [str(path) for path in data.photographs(setting.folder / "photographs", setting.size(256, 4))]
+    some = [Path(path) for path in paths[:16]]
+    yield _Work(
+        "ResNet-50", "images", checkpoints.resnet(setting.folder / "resnet", some, tiny=tiny), paths,
+        batch(256), rows(8192), "images",
+    )  # fmt: skip
+    yield _Work(
+        "ViT-B/16", "images", checkpoints.vit(setting.folder / "vit", some, tiny=tiny), paths,
+        batch(256), rows(8192), "images",
+    )  # fmt: skip
+    # [CLS] and [SEP] among the 128; words of one token and of two.
+    length = setting.size(126, 10)
+    texts = [data.text(length, seed) for seed in range(setting.size(256, 4))]
+    yield _Work(
+        "BERT-base, 128 tokens", "texts", checkpoints.bert(setting.folder / "bert", tiny=tiny), texts,
+        batch(128), rows(8192), "sequences",
+    )  # fmt: skip
+    # A byte is a token; with the token that ends a text they fill a window.
+    length = setting.size(1023, 31)
+    texts = [(data.text(length, seed) + " " * length)[:length] for seed in range(setting.size(64, 4))]
+    yield _Work(
+        "GPT-2, 1,024 tokens", "language", checkpoints.gpt2(setting.folder / "gpt2", tiny=tiny), texts,
+        batch(16), rows(512), "tokens", each=length + 1,
+    )  # fmt: skip
+    seconds = setting.size(5, 1)
+    paths = [
+        str(path)
+        for path in data.recordings(
+            setting.folder / "recordings", setting.size(64, 4), shortest=seconds, longest=seconds
+        )
+    ]
+    some = [Path(path) for path in paths[:3]]
+    yield _Work(
+        "Wav2Vec2-base, 5 s", "speech", checkpoints.wav2vec2(setting.folder / "wav2vec2", some, tiny=tiny), paths,
+        batch(32), rows(1024), "seconds", each=seconds,
+    )  # fmt: skip
+
+
+def alone(kind: str, folder: str, inputs: str, device: str, batch: int, rows: int, fast: bool) -> Ready:
+    """Forward, loss, backward and the fused optimiser's step, on one batch again and again. fast: bf16, compiled."""
+    import torch
+
+    network = networks.KINDS[kind](folder, repeated(read(inputs), batch), device)
+    network.module.train()
+    optimizer = torch.optim.AdamW(network.module.parameters(), lr=1e-5, fused=True)
+
+    def step() -> Any:
+        with networks.autocast(device, fast=device == "cuda"):
+            loss = network.loss(network.module, network.batch)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    if fast:
+        network.module.compile()
+    loss = step()
+
+    def run() -> Answer:
+        nonlocal loss
+        with networks.all_of_it(device) as figures:
+            start = time.perf_counter()
+            for _ in range(rows // batch):
+                loss = step()
+            found = loss.item()
+        seconds = time.perf_counter() - start
+        return Answer([str(math.isfinite(found))], figures={**figures, "seconds": seconds})
+
+    return Ready(run)
+
+
+def ours(
+    kind: str, folder: str, inputs: str, device: str, batch: int, rows: int, fast: bool, decoded: bool = False
+) -> Ready:
+    """The second of two passes counts: the first compiles."""
+    import zoo
+
+    task = _TASKS[kind]
+    labels = list(LABELS) if kind == "texts" else ["a", "b"] if kind == "images" else None
+    given = repeated(_decoded(read(inputs)) if decoded else read(inputs), rows)
+    if kind == "language":
+        data_rows: list[Any] = [{"text": text} for text in given]
+    elif kind == "speech":
+        data_rows = [(path, networks.spoken(place)) for place, path in enumerate(given)]
+    else:
+        assert labels is not None
+        data_rows = [(item, labels[place % len(labels)]) for place, item in enumerate(given)]
+    options: dict[str, Any] = {"compile": True, "precision": "bf16"} if fast else {}
+    if kind == "language":
+        options["packing"] = True
+
+    def run(model: Any) -> Answer:
+        with networks.all_of_it(device) as figures:
+            model.finetune(
+                data_rows, None, epochs=2, batch_size=batch, learning_rate=1e-5, lint=False, progress=False, **options
+            )
+        last = model.history[-1]
+        return Answer([str(math.isfinite(last["train_loss"]))], figures={**figures, "seconds": last["seconds"]})
+
+    return Ready(run, lambda: zoo.load(folder, task=task, device=device))
+
+
+def profiled(kind: str, folder: str, inputs: str, device: str, batch: int, rows: int, fast: bool) -> Ready:
+    """As `ours`, under torch's profiler: the share of the time that the GPU works, and how often the host waits."""
+    from torch.profiler import ProfilerActivity, profile
+
+    asked = ours(kind, folder, inputs, device, batch, rows, fast)
+    kinds = [ProfilerActivity.CPU] if device == "cpu" else [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+
+    def run(model: Any) -> Answer:
+        start = time.perf_counter()
+        with profile(activities=kinds) as found:
+            answer = asked.run(model)
+        seconds = time.perf_counter() - start
+        events = found.key_averages()
+        waits = sum(event.count for event in events if event.key in _WAITS)
+        busy = sum(event.self_device_time_total for event in events if event.device_type.name == "CUDA") / 1e6
+        figures = {"waits": waits / (2 * rows // batch)} | ({} if device == "cpu" else {"busy": busy / seconds})
+        return Answer(answer.exact, figures={**answer.figures, **figures})
+
+    return Ready(run, asked.before)
+
+
+def _decoded(paths: Sequence[str]) -> list[Any]:
+    import numpy as np
+    from PIL import Image
+
+    return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
+
+
+def repeated(items: Sequence[Any], count: int) -> list[Any]:
+    return [items[place % len(items)] for place in range(count)]
