@@ -88,11 +88,17 @@ def _row(row: Mapping[str, Any], unit: str, share: str) -> str:
         more = f"; {row['same']:.0%} of the answers the same"
     for figure, form in _MORE.items():
         if figure in row:
-            more += f"; {form.format(row[figure]['median'])}"
+            more += f"; {_figure(row[figure], form)}"
     return (
         f"{name} | {times['median']:.2f} ({times['min']:.2f} to {times['max']:.2f}){more} "
         f"| {row['per_second']:,.4g} {unit} | {row['peak_mb']:,.0f}"
     )
+
+
+def _figure(found: Mapping[str, float], form: str) -> str:
+    """With its range, where that shows."""
+    median, lowest, highest = (form.format(found[name]) for name in ("median", "min", "max"))
+    return median if lowest == highest else f"{median} ({lowest} to {highest})"
 
 
 def _told(result: Mapping[str, Any]) -> str:

@@ -75,10 +75,10 @@ def test_a_full_batch_does_not_wait_and_a_lone_request_waits_no_longer_than_the_
 def test_what_arrives_while_a_batch_runs_is_the_next_batch() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.gate.clear()
-        first = asyncio.create_task(batcher.submit("a", [1]))
+        first = batcher.submit("a", [1])
         while not batcher.running:
             await asyncio.sleep(0.001)
-        rest = [asyncio.create_task(batcher.submit("a", [i])) for i in (2, 3)]
+        rest = [batcher.submit("a", [i]) for i in (2, 3)]
         await asyncio.sleep(0.02)
         model.gate.set()
         assert await asyncio.gather(first, *rest) == [[2], [4], [6]]
@@ -100,10 +100,10 @@ def test_one_requests_fault_is_not_anothers() -> None:
 def test_too_many_waiting_rows_are_refused_and_a_client_that_left_frees_its_place() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.gate.clear()
-        running = asyncio.create_task(batcher.submit("a", [0]))
+        running = batcher.submit("a", [0])
         while not batcher.running:
             await asyncio.sleep(0.001)
-        waiting = asyncio.create_task(batcher.submit("a", list(range(8))))
+        waiting = batcher.submit("a", list(range(8)))
         await asyncio.sleep(0)
         with pytest.raises(Refusal) as refused:
             await batcher.submit("a", [1])
@@ -111,7 +111,7 @@ def test_too_many_waiting_rows_are_refused_and_a_client_that_left_frees_its_plac
         waiting.cancel()
         await asyncio.sleep(0)
         assert batcher.waiting == 0
-        late = asyncio.create_task(batcher.submit("a", [1]))
+        late = batcher.submit("a", [1])
         await asyncio.sleep(0)
         model.gate.set()
         assert (await running, await late) == ([0], [2])
@@ -121,7 +121,7 @@ def test_too_many_waiting_rows_are_refused_and_a_client_that_left_frees_its_plac
 
 def test_closing_answers_what_waits_and_what_its_guests_ask() -> None:
     async def test(_: Model, batcher: Batcher) -> None:
-        waiting = [asyncio.create_task(batcher.submit(key, [1])) for key in ("a", "b")]
+        waiting = [batcher.submit(key, [1]) for key in ("a", "b")]
         await asyncio.sleep(0)
         with batcher.guest():
             closing = asyncio.create_task(batcher.close(5))
@@ -136,7 +136,7 @@ def test_closing_answers_what_waits_and_what_its_guests_ask() -> None:
 def test_closing_gives_up_on_a_model_that_does_not_end() -> None:
     async def test(model: Model, batcher: Batcher) -> None:
         model.gate.clear()
-        waiting = asyncio.create_task(batcher.submit("a", [1]))
+        waiting = batcher.submit("a", [1])
         while not batcher.running:
             await asyncio.sleep(0.001)
         assert not await batcher.close(0.05)

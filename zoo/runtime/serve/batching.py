@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import time
 from collections import deque
@@ -23,12 +24,13 @@ Observe = Callable[[int, float], None]
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """Rows of one request. Only jobs with the same key go into one batch."""
+    """Rows of one request. Only jobs with the same key go into one batch. waits: whether it stands in the queue."""
 
     key: Hashable
     rows: Sequence[Any]
     since: float
     answer: asyncio.Future[list[Any]]
+    waits: bool = True
 
 
 @final
@@ -65,19 +67,21 @@ class Batcher:
             self._guests -= 1
             self._arrived.set()
 
-    async def submit(self, key: Hashable, rows: Sequence[Any]) -> list[Any]:
-        """One answer a row. Raises Refusal (429) where too many wait; a cancelled caller's rows leave the queue."""
+    def submit(self, key: Hashable, rows: Sequence[Any]) -> asyncio.Future[list[Any]]:
+        """One answer a row, to be awaited. Raises Refusal (429) where too many wait; the rows of one that is given up leave
+        the queue."""
         if self.waiting + len(rows) > self._most:
             raise Refusal(429, "Too many inputs wait for this model. Try again.", retry_after=self.retry_after())
         job = _Job(key, rows, time.monotonic(), asyncio.get_running_loop().create_future())
+        job.answer.add_done_callback(functools.partial(self._left, job))
         self._jobs.append(job)
         self.waiting += len(rows)
         self._arrived.set()
-        try:
-            return await job.answer
-        finally:
-            if job in self._jobs:
-                self._take([job])
+        return job.answer
+
+    def _left(self, job: _Job, _: asyncio.Future[list[Any]]) -> None:
+        if job.waits:
+            self._take([job])
 
     def retry_after(self) -> int:
         """Seconds until what waits now will be answered, by how long rows took lately."""
@@ -140,6 +144,7 @@ class Batcher:
     def _take(self, batch: list[_Job]) -> None:
         for job in batch:
             self._jobs.remove(job)
+            job.waits = False
             self.waiting -= len(job.rows)
 
     async def _answer(self, batch: list[_Job]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -10,6 +9,7 @@ from starlette.requests import Request
 
 from zoo.runtime.serve.refusals import BUSY, Refusal
 from zoo.runtime.serve.settings import Limits
+from zoo.runtime.serve.waiting import within
 
 
 class Budget:
@@ -44,17 +44,20 @@ async def body_of(request: Request, limits: Limits, budget: Budget) -> AsyncIter
 
 
 async def _read(request: Request, limits: Limits, budget: Budget, chunks: list[bytes]) -> None:
-    taken = 0
     try:
-        async with asyncio.timeout(limits.body_timeout):
-            async for chunk in request.stream():
-                taken += len(chunk)
-                if taken > limits.body_bytes:
-                    raise _too_large(limits)
-                budget.take(len(chunk))
-                chunks.append(chunk)
+        await within(limits.body_timeout, _take(request, limits, budget, chunks))
     except TimeoutError:
         raise Refusal(408, f"The body did not arrive within {limits.body_timeout:g} s.") from None
+
+
+async def _take(request: Request, limits: Limits, budget: Budget, chunks: list[bytes]) -> None:
+    taken = 0
+    async for chunk in request.stream():
+        taken += len(chunk)
+        if taken > limits.body_bytes:
+            raise _too_large(limits)
+        budget.take(len(chunk))
+        chunks.append(chunk)
 
 
 def _check_declared(request: Request, limits: Limits) -> None:

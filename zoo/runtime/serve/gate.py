@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import hashlib
 import hmac
 import logging
@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import BUSY, Refusal
 from zoo.runtime.serve.settings import Settings
+from zoo.runtime.serve.waiting import within
 
 # What a probe of a cluster asks, and the page itself, which then asks its reader for the token.
 OPEN = frozenset({"/", "/v2/health/live", "/v2/health/ready"})
@@ -111,8 +112,10 @@ class _Answer:
             self.status = message["status"]
             message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", self.id.encode())]
         self.size += len(message.get("body", b""))
-        async with asyncio.timeout(self._seconds):
-            await self._send(message)
+        await within(self._seconds, self._sent(message))
+
+    async def _sent(self, message: Message) -> None:
+        await self._send(message)
 
 
 def _digest(token: str) -> bytes:
@@ -125,6 +128,7 @@ def _bearer(headers: Headers) -> bytes:
     return _digest(token.strip()) if scheme.lower() == "bearer" else b""
 
 
+@functools.lru_cache(maxsize=64)
 def _hostname(host: str) -> str:
     try:
         return urlsplit(f"//{host}").hostname or ""

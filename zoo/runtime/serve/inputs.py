@@ -47,6 +47,7 @@ class Reader:
         self.columns = (task.columns[0], *task.more_inputs) if self.kind == "text" else ()
         self.optional = task.optional_inputs if self.kind == "text" else ()
         self._rate = getattr(task.spec.input, "sampling_rate", 0)
+        self._without: tuple[str, dict[str, Any]] | None = None  # what `options` gives for none, once that was checked
 
     @property
     def media(self) -> bool:
@@ -89,6 +90,8 @@ class Reader:
         """Options of `predict()`, checked, and as one text by which requests with the same are told."""
         if not isinstance(given, dict):
             raise Refusal(400, f"options is {_shown(given)}; give an object.")
+        if not given and self._without is not None:
+            return self._without
         for name, value in given.items():
             self._option(name, value)
         try:
@@ -98,7 +101,10 @@ class Reader:
         # A dataclass's own checks meet types here that a person would not write.
         except (TypeError, ValueError) as error:
             raise Refusal(400, "An option has a value of another type than it takes.") from error
-        return json.dumps(given, sort_keys=True), given
+        found = json.dumps(given, sort_keys=True), given
+        if not given:
+            self._without = found
+        return found
 
     def _option(self, name: str, value: Any) -> None:
         if name in _FILES:
@@ -190,7 +196,8 @@ class Reader:
 def json_of(body: bytes) -> Any:
     """JSON in UTF-8, strictly. Raises Refusal (400)."""
     try:
-        return json.loads(body, parse_constant=_no_constant)
+        # As json.loads() reads bytes: half of a surrogate pair is left to those that the text is for.
+        return _DECODER.decode(body.decode("utf-8-sig", "surrogatepass"))
     except ValueError as error:
         raise Refusal(400, f"The body is no JSON in UTF-8: {shorten(str(error), 120)}.") from error
 
@@ -205,6 +212,10 @@ def _object(text: str) -> dict[str, Any] | None:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+# json.loads() makes one for every text, where it is not the plain one.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def _from_base64(value: Any) -> bytes:

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -110,7 +111,8 @@ async def _outputs(request: Request, loaded: Loaded, asked: Asked, limits: Limit
     except BundleError as error:
         # An id beyond the vocabulary, say: the graph's own check, whose message names its inside.
         raise Refusal(400, "The graph can't take these values, as an id beyond its vocabulary.") from error
-    return [Tensor(name, tensors.DATATYPES[str(array.dtype)], array.shape, array) for name, array in found.items()]
+    outputs = {name: np.stack([row[name] for row in found]) for name in found[0]}
+    return [Tensor(name, tensors.DATATYPES[str(array.dtype)], array.shape, array) for name, array in outputs.items()]
 
 
 async def _results(request: Request, loaded: Loaded, raw: Tensor, options: dict[str, Any], limits: Limits) -> Tensor:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from zoo.errors import ConfigError, DataError
 
 _log = logging.getLogger("zoo.serve")
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 BUSY = 1  # seconds that a client is told to wait where nothing better is known
 
 
@@ -43,8 +44,7 @@ def explained(error: Exception, request_id: str) -> Refusal:
 
 def reply(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """JSON in ASCII: half of a surrogate pair, which a client may send, has no UTF-8."""
-    body = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    return Response(body, status, headers, media_type="application/json")
+    return Response(_ENCODER.encode(content), status, headers, media_type="application/json")
 
 
 def refusal_of(error: Exception) -> Refusal | None:

@@ -68,16 +68,15 @@ class Loaded:
         card = self.model.card
         return (card.inputs, card.outputs) if card.graphs is None else None
 
-    async def predict(self, rows: Sequence[Any], options: dict[str, Any], key: str) -> list[Any]:
+    def predict(self, rows: Sequence[Any], options: dict[str, Any], key: str) -> asyncio.Future[list[Any]]:
         """Results as JSON types, or `RowError`s. key: the options as one text."""
-        return await self.batcher.submit(_RawKey(key), [(row, options) for row in rows])
+        return self.batcher.submit(_RawKey(key), [(row, options) for row in rows])
 
-    async def run(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """The graph's outputs `[B, ...]` for its inputs `[B, ...]`."""
+    def run(self, tensors: dict[str, Any]) -> asyncio.Future[list[dict[str, Any]]]:
+        """The graph's outputs, a row each, for its inputs `[B, ...]`."""
         rows = len(next(iter(tensors.values())))
         key = _TensorKey(tuple((name, array.shape[1:]) for name, array in sorted(tensors.items())))
-        answers = await self.batcher.submit(key, [{k: array[i] for k, array in tensors.items()} for i in range(rows)])
-        return {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+        return self.batcher.submit(key, [{k: array[i] for k, array in tensors.items()} for i in range(rows)])
 
     async def warm_up(self) -> None:
         await self.batcher.on_thread(self._warm_up)
