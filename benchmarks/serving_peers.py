@@ -172,10 +172,13 @@ def table(result: dict[str, Any]) -> str:
     ]
     for work in result["works"]:
         for x in work["rows"]:
-            rate = x["requests_per_second"]
+            rate = {
+                name: f"{value:.1f}" if value < 100 else f"{value:.0f}"
+                for name, value in x["requests_per_second"].items()
+            }
             lines.append(
-                f"| {work['work']}, {x['connections']} | {x['server']} | {rate['median']:.0f} ({rate['lowest']:.0f} to "
-                f"{rate['highest']:.0f}) | {x['p50_ms']:.1f} | {x['p99_ms']:.1f} |"
+                f"| {work['work']}, {x['connections']} | {x['server']} | {rate['median']} ({rate['lowest']} to "
+                f"{rate['highest']}) | {x['p50_ms']:.1f} | {x['p99_ms']:.1f} |"
             )
     return "\n".join(lines)
 

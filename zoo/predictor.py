@@ -19,7 +19,6 @@ from zoo.results import Generation, RowError
 from zoo.spec import ModelSpec
 from zoo.tasks import caching
 from zoo.tasks.base import Task, Writer
-from zoo.tasks.contrastive import LABELS, CandidateOptions, Contrastive
 from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
 from zoo.tasks.pieces import pieces_of
@@ -27,6 +26,7 @@ from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
+    from zoo.tasks.contrastive import CandidateOptions
 
 _TEXTS = 32  # in a batch, of a model whose batches are else measured for images or sound
 
@@ -183,7 +183,7 @@ class Predictor(ABC):
         probe: on `Task.probe`'s windows, as the parity check compares them.
         """
         prepare = self.task.probe if probe else self.task.encode
-        matching = isinstance(options, CandidateOptions)
+        matching = self.task.matches
         return run_rows(
             inputs,
             prepare=lambda raw: prepare(self.encoder, raw, options),
@@ -225,6 +225,9 @@ class Predictor(ABC):
 
     def _matching(self, options: CandidateOptions) -> Forward:
         """The forward function with the candidates' vectors beside its outputs, which are embedded once."""
+        # Few models need it, and a short process is to start soon.
+        from zoo.tasks.contrastive import LABELS, Contrastive
+
         assert isinstance(self.task, Contrastive)
         wanted = (self._state(), self.task.hypotheses(options))
         if self._candidates is None or self._candidates[0] != wanted:

@@ -42,7 +42,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     for work in _works(setting):
         model = zoo.load(work.folder, task=work.task, device=setting.device)
         made = {}
-        for precision in ("fp32",) if setting.device == "cpu" else ("fp32", "fp16"):
+        for precision in _precisions(setting, work.kind):
             path = setting.folder / f"{work.folder.name}-{precision}.bundle"
             made[precision] = (path, export(model, path, precision, work.labelled, runs_on=setting.device))
         del model
@@ -69,6 +69,12 @@ def contests(setting: Setting) -> Iterator[Contest]:
         yield Contest(
             f"{work.name}, {work.items:,} items", work.items * work.each, work.unit, contestants, gflop=cost / work.each
         )
+
+
+def _precisions(setting: Setting, kind: str) -> tuple[str, ...]:
+    if setting.quick and kind != "texts":
+        return ()  # other works export such networks
+    return ("fp32",) if setting.device == "cpu" else ("fp32", "fp16")
 
 
 def _works(setting: Setting) -> Iterator[_Work]:

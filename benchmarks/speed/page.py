@@ -22,7 +22,8 @@ of its own. It answers first, and takes part only if it answers as the first one
 in turn. *Times* says how many times as quick as the first one a contestant was in the same round: the median of the
 rounds, and in brackets the lowest and the highest. Memory is the peak of the resident memory of one run. Where the
 ceilings of a GPU were measured, a share of them stands behind: of the bf16 matrix product or of the copy, whichever is
-nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure.
+nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure;
+[serving](serving.md) how servers are measured, whose rows are ratios of medians.
 """
 _HALVES = {"cpu": "On the CPU", "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
@@ -30,6 +31,7 @@ _MORE = {
     "loss": "loss {:.2f}", "mb": "{:.0f} MB on disk", "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}",
     "waits": "the host waits {:.1f} times a step",
 }  # fmt: skip
+_SLOWEST = "LitServe, its defaults"  # of servers; what 1.0 is
 _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 
@@ -38,16 +40,22 @@ def results() -> dict[str, dict[str, Any]]:
     return {half: {work: _read(RESULTS / file_of(half, work)) for work in works} for half, works in WORKS.items()}
 
 
+def served() -> dict[str, Any] | None:
+    return _read(RESULTS / "serving_peers.json")
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def page(found: Found) -> str:
+def page(found: Found, served: Mapping[str, Any] | None = None) -> str:
+    """served: what `benchmarks/serving_peers.py` wrote."""
     parts = [_HEAD]
     if any(found["cpu"].values()):
         parts.append("![how many times as quick as the first of its contest each contestant is](images/speed.svg)\n")
     for half, works in found.items():
-        parts += [f"## {_HALVES[half]}\n", "\n".join(_table(works)), ""]
+        lines = [*_table(works), *(_served(served) if served and half == "cpu" else ())]
+        parts += [f"## {_HALVES[half]}\n", "\n".join(lines), ""]
         parts += [f"{work}: {_told(result)}\n" for work, result in works.items() if result]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -64,6 +72,20 @@ def _table(works: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
             lead = f"| {result['title']} | {contest['name']} |"
             for row in contest["rows"]:
                 yield f"{lead} {_row(row, contest['unit'], _share(row, contest, works.get('ceilings')))} |"
+
+
+def _served(result: Mapping[str, Any]) -> Iterator[str]:
+    for work in result["works"]:
+        for connections in dict.fromkeys(row["connections"] for row in work["rows"]):
+            rows = {row["server"]: row for row in work["rows"] if row["connections"] == connections}
+            slowest = rows[_SLOWEST]["requests_per_second"]
+            for server, row in rows.items():
+                speed, name = row["requests_per_second"], f"**{server}**" if server == "zoo serve" else server
+                times = f"{speed['median'] / slowest['median']:.2f}; p99 {row['p99_ms']:.0f} ms"
+                yield (
+                    f"| Serving | {work['work']}, {connections} connections | {name} | {times} "
+                    f"| {speed['median']:,.4g} requests | |"
+                )
 
 
 def _share(row: Mapping[str, Any], contest: Mapping[str, Any], ceilings: Mapping[str, Any] | None) -> str:
@@ -177,7 +199,7 @@ def draw(found: Found) -> None:
 def write() -> None:
     found = results()
     draw(found)
-    PAGE.write_text(page(found), encoding="utf-8")
+    PAGE.write_text(page(found, served()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -58,3 +58,12 @@ def holds(megabytes: int, first: int) -> Ready:
         return Answer([given, len(taken) // len(taken), 3])
 
     return Ready(run, before=lambda: 2)
+
+
+def learns(proof: float = 0.0) -> Ready:
+    """Proves itself first, by numbers that far off; its runs differ."""
+    runs = count()
+    return Ready(
+        lambda: Answer(numbers=[[0.1 * next(runs)] * 2] * 3, figures={"seconds": 0.1}),
+        proof=lambda: Answer(["a", "b", "b"], [[a + proof, b] for a, b in NUMBERS]),
+    )

@@ -98,3 +98,19 @@ def test_ratios_are_of_the_same_round() -> None:
     found = summary([{"seconds": run["seconds"] / 2, "peak_mb": run["seconds"]} for run in busy], busy, 10)
     assert found["times"] == {"median": 2.0, "min": 2.0, "max": 2.0}
     assert (found["per_second"], found["peak_mb"]) == (10.0, 4.0)
+
+
+def test_where_runs_differ_a_proof_is_compared_and_the_rounds_are_not() -> None:
+    contest = Contest(
+        "learning", 3, "items",
+        [
+            contestant("peer", "learns"),
+            contestant("zoo", "learns", proof=1e-4),
+            contestant("wrong", "learns", proof=0.1),
+        ],
+        judged=False,
+    )  # fmt: skip
+    rows = {row["name"]: row for row in hold(contest, 3, lambda line: None)["rows"]}
+    assert rows["zoo"]["difference"] == pytest.approx(1e-4)
+    assert rows["zoo"]["times"]["median"] == pytest.approx(1.0)
+    assert "differ by up to 0.1" in rows["wrong"]["refused"]

@@ -89,6 +89,7 @@ class Task(ABC):
     trainable: ClassVar[bool] = True  # False: for prediction alone
     ragged: ClassVar[tuple[str, ...]] = ()  # inputs that `collate` adds whose second axis is of any length
     joint: ClassVar[bool] = False  # True: the loss of a row depends on the other rows of its batch
+    matches: ClassVar[bool] = False  # True: an input is held against texts, whose vectors stand beside its outputs
     windowed: ClassVar[bool] = True  # False: an input longer than the model can see is refused
 
     def __init__(self, spec: ModelSpec, labels: tuple[str, ...] = ()) -> None:

@@ -63,6 +63,7 @@ class Contrastive(Task):
     options = CandidateOptions
     metric = "mean_recall@1"
     joint = True
+    matches = True
     sample_options: ClassVar[Mapping[str, Any]] = {
         "candidate_labels": ("a cat", "two dogs in the rain", "中文", "noise")
     }

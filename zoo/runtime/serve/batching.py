@@ -68,8 +68,8 @@ class Batcher:
             self._arrived.set()
 
     def submit(self, key: Hashable, rows: Sequence[Any]) -> asyncio.Future[list[Any]]:
-        """One answer a row, to be awaited. Raises Refusal (429) where too many wait; the rows of one that is given up leave
-        the queue."""
+        """One answer a row, to be awaited; rows of one that is given up leave the queue. Raises Refusal (429) where too
+        many wait."""
         if self.waiting + len(rows) > self._most:
             raise Refusal(429, "Too many inputs wait for this model. Try again.", retry_after=self.retry_after())
         job = _Job(key, rows, time.monotonic(), asyncio.get_running_loop().create_future())
