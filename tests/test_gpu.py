@@ -67,3 +67,13 @@ def _rows(model: zoo.Model) -> list[Any]:
     rows = CASES[model.task.name].rows
     assert rows is not None
     return rows(model.task)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_embeddings_in_a_lower_precision_are_near(name: str, precision: str) -> None:
+    model = tiny_model(name).to("cuda")
+    raws = model.task.samples()
+    exact = model.embed(raws)
+    model.precision = precision
+    assert 0 < np.abs(model.embed(raws) - exact).max() < 0.05 * np.abs(exact).max()

@@ -314,3 +314,52 @@ def test_the_handle_and_its_spec_print_as_cards() -> None:
     assert repr(model) == "<Model 'bert-base-cased': text-classification, 2 labels, on cpu>"
     assert "license" in str(zoo.info("resnet50"))
     assert "learning_rate" in str(zoo.Model.finetune.__signature__)  # type: ignore[attr-defined]
+
+
+# --- what it computes in
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("bert-base-cased", "text-classification"), ("resnet18", "image-classification"), ("wav2vec2-base", None)],
+)
+def test_in_bf16_answers_are_near_those_in_fp32_and_not_the_same(name: str, task: str | None) -> None:
+    model = tiny_model(name, task)
+    raws = model.task.samples()[:3]
+    found = []
+    for precision in ("fp32", "bf16"):
+        model.precision = precision
+        options = model.task.parse_options({})
+        rows = [row.outputs for row in model.outcomes(raws, options, batch_size="auto", on_error="raise")]
+        outputs = [np.ravel(window[model.task.output]) for windows in rows for window in windows]
+        found.append((np.concatenate(outputs), model.embed(raws)))
+    for exact, less in zip(*found, strict=True):
+        assert less.dtype == np.float32
+        assert 0 < np.abs(exact - less).max() < 0.05 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "t5-small"])
+def test_what_writes_computes_its_tokens_in_bf16_too(name: str) -> None:
+    model = tiny_model(name)
+    options = model.task.parse_options({})
+    windows = [model.task.encode(model.encoder, raw, options)[0] for raw in model.task.samples()[:2]]
+    tokens = np.full((2, len(windows)), 5)
+    exact = model.steps(windows, tokens)
+    model.precision = "bf16"
+    less = model.steps(windows, tokens)
+    assert 0 < np.abs(exact - less).max() < 0.05 * np.abs(exact).max()
+
+
+def test_a_bundle_of_a_model_in_bf16_is_compared_with_answers_in_fp32(tmp_path: Path) -> None:
+    model = text_model(task="text-classification", labels=["neg", "pos"])
+    exact = [result.top[0].score for result in model.predict([text for text, _ in ROWS])]
+    model.precision = "bf16"
+    bundle = model.export(tmp_path / "a.bundle")
+    assert [result.top[0].score for result in bundle.predict([text for text, _ in ROWS])] == pytest.approx(
+        exact, abs=1e-5
+    )
+
+
+def test_a_precision_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="precision is 'int8'; use one of: fp32, bf16, fp16"):
+        text_model(precision="int8")

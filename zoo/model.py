@@ -39,11 +39,14 @@ class Model(Predictor):
 
     module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own; weights of
         convolutions lie channels-last, so that `safetensors.torch.save_file` wants them `.contiguous()`).
+    precision: what torch answers in, as of `load`.
     history: one record an epoch of the last finetune().
     meant: whether the task was asked for, or saved with the model, so that data can't choose another.
     """
 
-    def __init__(self, parts: Parts, *, device: str | None = None) -> None:
+    def __init__(self, parts: Parts, *, device: str | None = None, precision: str = "fp32") -> None:
+        backends.check_precision(precision)
+        self.precision = precision
         self.spec = parts.spec
         self.encoder = parts.encoder
         self.task = zoo_tasks.make(parts.task, parts.spec, labels_for(parts.task, parts.spec))
@@ -71,10 +74,10 @@ class Model(Predictor):
 
     def forward(self, batch: Batch) -> dict[str, Array]:
         self._needs_head("predict")
-        return backends.torch_forward(self.module, self.device, precision="fp32")(batch)
+        return backends.torch_forward(self.module, self.device, precision=self.precision)(batch)
 
     def _embedder(self, pooling: Pooling | None) -> Forward:
-        return backends.torch_embed(self.module, self.device, pooling=pooling)
+        return backends.torch_embed(self.module, self.device, pooling=pooling, precision=self.precision)
 
     def _state(self) -> Any:
         import torch
@@ -84,10 +87,10 @@ class Model(Predictor):
         return id(self.module), found.cpu().numpy().tobytes()
 
     def _stepper(self) -> Stepper:
-        return backends.cached_stepper(self.module, self.device)
+        return backends.cached_stepper(self.module, self.device, precision=self.precision)
 
     def sequence_stepper(self) -> SequenceStepper:
-        return backends.sequence_stepper(self.module)
+        return backends.sequence_stepper(self.module, precision=self.precision)
 
     def finetune(
         self,
@@ -303,7 +306,7 @@ class Model(Predictor):
     def _copy(self) -> Model:
         """Another model with the same weights."""
         parts = Parts(self.spec, self.task.name, self.encoder, copy.deepcopy(self.module), self.history, self.meant)
-        return Model(parts, device=str(self.device))
+        return Model(parts, device=str(self.device), precision=self.precision)
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} labels" if self.labels else ""
@@ -344,6 +347,7 @@ def load(
     revision: str | None = None,
     tokenizer: str | Path | tokenizers.Tokenizer | None = None,
     device: str | None = None,
+    precision: str = "fp32",
     seed: int | None = None,
     problem_type: ProblemType | None = None,
     input: Mapping[str, Any] | None = None,
@@ -359,6 +363,8 @@ def load(
         touches no network and, for text, uses a built-in byte-level tokenizer unless `tokenizer` is given.
     revision: a commit, tag or branch of the hub's repository.
     device: "cpu", "cuda", ...; the best there is when None.
+    precision: what predict(), embed() and evaluate() compute in: "fp32", or torch's autocast to "bf16" or "fp16", which
+        is for GPUs. Fine-tuning has an option of its own; a bundle is compared with answers in fp32.
     seed: of random weights and new heads.
     problem_type: of a classification: "single_label_classification", "multi_label_classification" or "regression".
     input: changes of how raw inputs are read, by the names of the spec's `input`, such as {"channels": 1} for grey
@@ -383,7 +389,7 @@ def load(
         input=input,
         decoder=decoder,
     )
-    return Model(parts, device=device)
+    return Model(parts, device=device, precision=precision)
 
 
 def export(

@@ -58,6 +58,10 @@ def contests(setting: Setting) -> Iterator[Contest]:
                 left_out="" if setting.device == "cuda" else "for GPUs",
             ),
             Contestant("zoo, torch", f"{_HERE}:ours", {**ours, "task": work.task}, ours=True),
+            Contestant(
+                "zoo, torch, bf16", f"{_HERE}:ours", {**ours, "task": work.task, "precision": "bf16"}, ours=True,
+                tolerance=None, left_out="" if setting.device == "cuda" else "for GPUs",
+            ),
         ]  # fmt: skip
         for precision, (path, reason) in made.items():
             start = {**ours, "folder": str(path)}
@@ -124,10 +128,10 @@ def alone(kind: str, folder: str, inputs: str, device: str, batch: int, items: i
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, items: int, task: str) -> Ready:
+def ours(folder: str, inputs: str, device: str, items: int, task: str, precision: str = "fp32") -> Ready:
     import zoo
 
-    return _asked(zoo.load(folder, task=task, device=device), inputs, device, items)
+    return _asked(zoo.load(folder, task=task, device=device, precision=precision), inputs, device, items)
 
 
 def bundle(folder: str, inputs: str, device: str, items: int) -> Ready:

@@ -157,21 +157,32 @@ def torch_forward(module: ZooModule, device: torch.device | str, *, precision: s
     return TorchForward(module, device, precision=precision)
 
 
-def torch_embed(module: ZooModule, device: torch.device | str, *, pooling: str | None = None) -> TorchEmbed:
+def torch_embed(
+    module: ZooModule, device: torch.device | str, *, pooling: str | None = None, precision: str = "fp32"
+) -> TorchEmbed:
     """The module as a function of a `Batch` that gives `embedding`, float32 `[B, D]`."""
     from zoo.backends.running import TorchEmbed
 
-    return TorchEmbed(module, device, pooling=pooling)
+    return TorchEmbed(module, device, pooling=pooling, precision=precision)
 
 
-def cached_stepper(module: ZooModule, device: torch.device | str) -> CachedStepper:
+def cached_stepper(module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> CachedStepper:
     """Next-token logits of a language model with a cache, for `zoo.tasks.generation`."""
     from zoo.backends.running import CachedStepper
 
-    return CachedStepper(module, device)
+    return CachedStepper(module, device, precision=precision)
 
 
-def sequence_stepper(module: ZooModule, device: torch.device | str | None = None) -> CachedSequences:
+def check_precision(precision: str) -> None:
+    """Raises ConfigError for none of "fp32", "bf16" and "fp16"."""
+    from zoo.backends import running
+
+    running.check_precision(precision)
+
+
+def sequence_stepper(
+    module: ZooModule, device: torch.device | str | None = None, *, precision: str = "fp32"
+) -> CachedSequences:
     """Next-token logits of an encoder-decoder module with a cache, for `zoo.tasks.sequences`.
 
     device: where the module is, at each start, when None.
@@ -179,7 +190,7 @@ def sequence_stepper(module: ZooModule, device: torch.device | str | None = None
     from zoo.backends.sequences import CachedSequences, EncoderDecoder
 
     assert isinstance(module, EncoderDecoder), f"{type(module).__name__} is no encoder-decoder module"
-    return CachedSequences(module, device)
+    return CachedSequences(module, device, precision=precision)
 
 
 def _transformers_spec() -> Any:

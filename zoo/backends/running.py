@@ -16,6 +16,19 @@ from zoo.modalities.base import Array
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def check_precision(precision: str) -> None:
+    """Raises ConfigError for none of "fp32", "bf16" and "fp16"."""
+    if precision not in _DTYPES:
+        raise ConfigError(f"precision is {precision!r}; use one of: {', '.join(_DTYPES)}.")
+
+
+def answering(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The block in which a network answers: under autocast, where it is not to be in fp32."""
+    check_precision(precision)
+    dtype = _DTYPES[precision]
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+
+
 class HasInputs(Protocol):
     """A `zoo.inference.Batch`, as far as it is needed here."""
 
@@ -31,32 +44,30 @@ class TorchForward:
     """
 
     def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
-        if precision not in _DTYPES:
-            raise ConfigError(f"precision is {precision!r}; use one of: {', '.join(_DTYPES)}.")
         self.module = module
         self.device = torch.device(device)
-        self.dtype = _DTYPES[precision]
+        self.precision = precision
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), answering(self.device, self.precision):
             outputs = self.module(**to_device(batch.inputs, self.device))
         return {name: to_numpy(tensor) for name, tensor in outputs.items()}
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.dtype) if self.dtype else nullcontext()
 
 
 @final
 class TorchEmbed:
     """A module as a function from a batch to `embedding`, float32 `[B, D]`, whatever its task is."""
 
-    def __init__(self, module: ZooModule, device: torch.device | str, *, pooling: str | None = None) -> None:
+    def __init__(
+        self, module: ZooModule, device: torch.device | str, *, pooling: str | None = None, precision: str = "fp32"
+    ) -> None:
         self.module = module
         self.device = torch.device(device)
         self.pooling = pooling
+        self.precision = precision
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
-        with torch.inference_mode():
+        with torch.inference_mode(), answering(self.device, self.precision):
             return {"embedding": to_numpy(self.module.embed(self.pooling, **to_device(batch.inputs, self.device)))}
 
 
@@ -67,8 +78,9 @@ class CachedStepper:
     A language model on its device; prompts may be padded on either side. Not for two generations at a time.
     """
 
-    def __init__(self, module: ZooModule, device: torch.device | str) -> None:
+    def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
         self.module: Any = module
+        self.precision = precision
         self.net: nn.Module = module.net
         # Architectures with relative positions take none.
         self.positions: bool = getattr(module, "positions", False)
@@ -105,7 +117,7 @@ class CachedStepper:
     def _run(self, ids: Tensor, positions: Tensor, **options: Any) -> Tensor:
         if self.positions:
             options["position_ids"] = positions
-        with torch.inference_mode():
+        with torch.inference_mode(), answering(self.device, self.precision):
             output = self.net(
                 input_ids=ids, attention_mask=self.mask, past_key_values=self.cache, use_cache=True, **options
             )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.backends.module import ZooModule
-from zoo.backends.running import to_device, to_numpy
+from zoo.backends.running import answering, to_device, to_numpy
 from zoo.modalities.base import Array
 
 
@@ -71,8 +71,11 @@ class EncoderDecoder(ZooModule):
 class CachedSequences:
     """`zoo.tasks.sequences.SequenceStepper` over a module. Not for two generations at a time."""
 
-    def __init__(self, module: EncoderDecoder, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, module: EncoderDecoder, device: torch.device | str | None = None, *, precision: str = "fp32"
+    ) -> None:
         self._module = module
+        self._precision = precision
         self._given = device
         self._device = torch.device("cpu")
         self._hidden: Tensor | None = None
@@ -83,7 +86,7 @@ class CachedSequences:
         # Training moves a module after its validation was prepared.
         self._device = torch.device(self._given or next(self._module.parameters()).device)
         arrays = to_device({name: np.ascontiguousarray(array) for name, array in inputs.items()}, self._device)
-        with torch.no_grad():
+        with torch.no_grad(), answering(self._device, self._precision):
             self._hidden = self._module.encode(**arrays)["encoder_hidden"]
         self._memory = {name: arrays[name] for name in self._module.memory if name in arrays}
         self._cache = None
@@ -102,6 +105,6 @@ class CachedSequences:
     def _run(self, tokens: Array) -> Array:
         assert self._hidden is not None, "start() comes first"
         ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self._device)
-        with torch.no_grad():
+        with torch.no_grad(), answering(self._device, self._precision):
             logits, self._cache = self._module.cached(ids, self._hidden, self._memory, self._cache)
         return to_numpy(logits[:, -1])

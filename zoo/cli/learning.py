@@ -16,6 +16,7 @@ from zoo.cli.loading import (
     Device,
     Labels,
     Name,
+    Precision,
     Revision,
     TaskOption,
     Tokenizer,
@@ -169,6 +170,7 @@ def evaluate(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     device: Device = None,
+    precision: Precision = None,
     predict_with_generate: Annotated[
         bool,
         typer.Option(
@@ -190,7 +192,7 @@ def evaluate(
     size = number_or(batch_size, ["auto"], "--batch-size")
     loaded = load_model(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-        adapter=adapter,
+        precision=precision, adapter=adapter,
     )  # fmt: skip
     report = loaded.evaluate(
         data,

@@ -60,6 +60,14 @@ Device = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="What torch computes in: 'fp32', or 'bf16' or 'fp16', which are for GPUs. A bundle has its own.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Adapter = Annotated[
     Path | None,
     typer.Option(
@@ -87,6 +95,7 @@ def load_model(
     revision: str | None = None,
     tokenizer: Path | None = None,
     device: str | None = None,
+    precision: str | None = None,
     seed: int | None = None,
     adapter: Path | None = None,
 ) -> Model:
@@ -103,6 +112,7 @@ def load_model(
         revision=revision,
         tokenizer=tokenizer,
         device=device,
+        precision=precision or "fp32",
         seed=seed,
     )
     return loaded if adapter is None else loaded.load_adapter(adapter)
@@ -117,16 +127,18 @@ def load_predictor(
     revision: str | None,
     tokenizer: Path | None,
     device: str | None,
+    precision: str | None = None,
     adapter: Path | None = None,
 ) -> Predictor:
     """A bundle without torch, any other name through `zoo.load`."""
     if not is_bundle(name):
         return load_model(
             name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-            adapter=adapter,
+            precision=precision, adapter=adapter,
         )  # fmt: skip
     given = {
         "--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer, "--adapter": adapter,
+        "--precision": precision,
     }  # fmt: skip
     fixed = [option for option, value in given.items() if value is not None]
     if weights != PRETRAINED:

@@ -18,6 +18,7 @@ from zoo.cli.loading import (
     Device,
     Labels,
     Name,
+    Precision,
     Revision,
     TaskOption,
     Tokenizer,
@@ -83,6 +84,7 @@ def predict(
     revision: Revision = None,
     tokenizer: Tokenizer = None,
     device: Device = None,
+    precision: Precision = None,
     adapter: Adapter = None,
     top_k: Annotated[
         int | None,
@@ -269,7 +271,7 @@ def predict(
         raise ConfigError("Nothing to predict: give INPUT..., or - for the lines of standard input.")
     predictor = load_predictor(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-        adapter=adapter,
+        precision=precision, adapter=adapter,
     )  # fmt: skip
     given = {
         "top_k": top_k,
