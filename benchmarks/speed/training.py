@@ -59,7 +59,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
             ready = {**mine, "decoded": True}
             contestants.append(Contestant("zoo, decoded before", f"{_HERE}:ours", ready, ours=True, tolerance=None))
             contestants.append(
-                Contestant("zoo, profiled", f"{_HERE}:profiled", given | fast, ours=True, tolerance=None)
+                Contestant("zoo, profiled, not compiled", f"{_HERE}:profiled", given | fast, ours=True, tolerance=None)
             )
         cost = networks.gflop(work.kind, str(work.folder), work.inputs, training=True)
         yield Contest(
@@ -111,7 +111,8 @@ def _works(setting: Setting) -> Iterator[_Work]:
 
 
 def alone(kind: str, folder: str, inputs: str, device: str, batch: int, rows: int, fast: bool) -> Ready:
-    """Forward, loss, backward and the fused optimiser's step, on one batch again and again. fast: bf16, compiled."""
+    """Forward, loss, backward and the fused optimiser's step, on one batch again and again; bf16 on a GPU. fast:
+    compiled."""
     import torch
 
     network = networks.KINDS[kind](folder, repeated(read(inputs), batch), device)
@@ -170,15 +171,16 @@ def ours(
 
 
 def profiled(kind: str, folder: str, inputs: str, device: str, batch: int, rows: int, fast: bool) -> Ready:
-    """Two passes under torch's profiler, once: the share of the second's time that the GPU works, and how often the
-    host waits for it in a step."""
+    """A pass under torch's profiler, once: the share of its time that the GPU works, and how often the host waits for
+    it in a step. Not compiled, as each call of finetune() would compile within what is looked at."""
     from torch.profiler import ProfilerActivity, profile
 
     model, data_rows, options = _asked(kind, folder, inputs, device, rows, fast=fast)
+    options.pop("compile", None)
     kinds = [ProfilerActivity.CPU] if device == "cpu" else [ProfilerActivity.CPU, ProfilerActivity.CUDA]
 
     def passes() -> Answer:
-        # What compiles is not looked at.
+        # The libraries set themselves up.
         model.finetune(data_rows[: 2 * batch], None, epochs=1, batch_size=batch, **options)
         with profile(activities=kinds, acc_events=True) as found:
             model.finetune(data_rows, None, epochs=1, batch_size=batch, **options)
