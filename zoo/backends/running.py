@@ -16,15 +16,15 @@ from zoo.modalities.base import Array
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def check_precision(precision: str) -> None:
-    """Raises ConfigError for none of "fp32", "bf16" and "fp16"."""
+def check_precision(precision: str) -> str:
+    """The same one. Raises ConfigError for none of "fp32", "bf16" and "fp16"."""
     if precision not in _DTYPES:
         raise ConfigError(f"precision is {precision!r}; use one of: {', '.join(_DTYPES)}.")
+    return precision
 
 
 def answering(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """The block in which a network answers: under autocast, where it is not to be in fp32."""
-    check_precision(precision)
     dtype = _DTYPES[precision]
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
@@ -46,7 +46,7 @@ class TorchForward:
     def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
         self.module = module
         self.device = torch.device(device)
-        self.precision = precision
+        self.precision = check_precision(precision)
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
         with torch.inference_mode(), answering(self.device, self.precision):
@@ -64,7 +64,7 @@ class TorchEmbed:
         self.module = module
         self.device = torch.device(device)
         self.pooling = pooling
-        self.precision = precision
+        self.precision = check_precision(precision)
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
         with torch.inference_mode(), answering(self.device, self.precision):
@@ -80,7 +80,7 @@ class CachedStepper:
 
     def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
         self.module: Any = module
-        self.precision = precision
+        self.precision = check_precision(precision)
         self.net: nn.Module = module.net
         # Architectures with relative positions take none.
         self.positions: bool = getattr(module, "positions", False)

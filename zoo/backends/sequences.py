@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.backends.module import ZooModule
-from zoo.backends.running import answering, to_device, to_numpy
+from zoo.backends.running import answering, check_precision, to_device, to_numpy
 from zoo.modalities.base import Array
 
 
@@ -75,7 +75,7 @@ class CachedSequences:
         self, module: EncoderDecoder, device: torch.device | str | None = None, *, precision: str = "fp32"
     ) -> None:
         self._module = module
-        self._precision = precision
+        self._precision = check_precision(precision)
         self._given = device
         self._device = torch.device("cpu")
         self._hidden: Tensor | None = None
