@@ -57,7 +57,7 @@ def test_hashing_begins_before_anything_heavy_is_imported(statement: str) -> Non
 def test_the_serving_half_and_the_command_import_without_torch() -> None:
     modules = serving_modules()
     assert {"zoo.runtime.model", "zoo.tasks.words", "zoo.modalities.text", "zoo.training.data"} <= set(modules)
-    assert {"zoo.hub", "zoo.report", "zoo.parity", "zoo.cli.app", "zoo.doctor.checks", "zoo.model"} <= set(modules)
+    assert {"zoo.hub", "zoo.report", "zoo.parity", "zoo.cli.app", "zoo.doctor.checks", "zoo.entry"} <= set(modules)
     imports = "\n".join(f"import {name}" for name in modules)
     assert run(f"{BLOCK}{imports}\nprint('fine')") == "fine"
 

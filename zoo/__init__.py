@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from zoo import runtime
     from zoo.batching import batch
     from zoo.catalog import info, list_models
+    from zoo.entry import export, load
     from zoo.index import Index
     from zoo.manifest import verify
-    from zoo.model import Model, export, load
+    from zoo.model import Model
     from zoo.report import Report
     from zoo.spec import ModelSpec
     from zoo.training.config import TrainConfig
@@ -27,11 +28,11 @@ _DOOR = {
     "Report": "zoo.report",
     "TrainConfig": "zoo.training.config",
     "batch": "zoo.batching",
-    "export": "zoo.model",
+    "export": "zoo.entry",
     "info": "zoo.catalog",
     "lint": "zoo.training.lint",
     "list_models": "zoo.catalog",
-    "load": "zoo.model",
+    "load": "zoo.entry",
     "verify": "zoo.manifest",
 }
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")

@@ -39,10 +39,10 @@ def _imported() -> None:
     import soxr
 
     import zoo.backends.transformers.spec
-    import zoo.model
+    import zoo.entry
     import zoo.runtime
 
-    assert all((onnxruntime, soundfile, soxr, zoo.runtime, zoo.model))
+    assert all((onnxruntime, soundfile, soxr, zoo.runtime, zoo.entry))
 
 
 @pytest.fixture(autouse=True)

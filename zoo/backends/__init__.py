@@ -81,7 +81,7 @@ def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
     Raises SpecError for a folder that is none, WeightsUnavailable when it has no weights.
     """
     folder = Path(path).expanduser().resolve()
-    said = _transformers_spec().read_config(folder)
+    said = _backend("transformers.files").read_file(folder / "config.json")
     if isinstance(said.get("architecture"), str) and "model_type" not in said:
         spec: ModelSpec = _backend("timm").of_folder(said, where=str(folder))
         return spec, _weights().find_state(folder)
@@ -140,13 +140,13 @@ def tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Toke
     Raises SpecError when there is none that can be read, WeightsUnavailable when the hub can't be asked.
     """
     assert spec.has_tokenizer, f"{spec.name} neither takes nor writes text"
-    found: tokenizers.Tokenizer = _transformers_spec().tokenizer(spec, folder=folder)
+    found: tokenizers.Tokenizer = _backend("transformers.tokenizing").tokenizer(spec, folder=folder)
     return found
 
 
 def target_tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenizers.Tokenizer | None:
     """The tokenizer of what a model writes, where it is not that of what it reads. Arguments and errors as above."""
-    found: tokenizers.Tokenizer | None = _transformers_spec().target_tokenizer(spec, folder=folder)
+    found: tokenizers.Tokenizer | None = _backend("transformers.tokenizing").target_tokenizer(spec, folder=folder)
     return found
 
 

@@ -34,6 +34,9 @@ _AUTO = {
     "text-to-speech": "MODEL_FOR_TEXT_TO_WAVEFORM_MAPPING",
 }
 
+AST = "audio-spectrogram-transformer"
+WHISPER = "whisper"
+
 # Models that embed images or sound beside texts: what each is for.
 TOWERS = {
     "clip": "zero-shot-image-classification",
@@ -124,7 +127,7 @@ def classes(config: PreTrainedConfig) -> dict[str, Any]:
     if "text-to-speech" in found:
         # Upstream has more that makes sound of text (music, too); the zoo speaks with VITS, which does nothing else.
         found = {"text-to-speech": found["text-to-speech"]} if config.model_type == "vits" else {}
-    if config.model_type == "whisper":
+    if config.model_type == WHISPER:
         found["automatic-speech-recognition"] = modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING[type(config)]
     if config.model_type != "bert":
         # Upstream lists every architecture here; hidden words and following sentences are BERT's.

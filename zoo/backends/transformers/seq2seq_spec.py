@@ -41,7 +41,7 @@ def tasks(config: Mapping[str, Any]) -> list[str]:
 
 
 def decoder(config: Mapping[str, Any], full: Any, read: Callable[[str], Mapping[str, Any]]) -> Decoder:
-    """full: upstream's configuration. read: a small file of the checkpoint, as `spec.Read`."""
+    """full: upstream's configuration. read: a small file of the checkpoint, as `files.Read`."""
     positions = getattr(full, "max_position_embeddings", None)
     longest = positions if isinstance(positions, int) else int(config.get("n_positions", _RELATIVE))
     spoken = _languages(read) if config["model_type"] in ("mbart", "m2m_100") else {}

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from zoo.backends.module import ZooModule, pool
+from zoo.backends.transformers.config import AST
 from zoo.backends.transformers.parts import base_of, head_of
 from zoo.errors import SpecError
 from zoo.spec import ModelSpec
@@ -26,7 +27,7 @@ class SpectrogramModule(ZooModule):
 
     def __init__(self, net: PreTrainedModel, *, spec: ModelSpec, task: str) -> None:
         super().__init__(net, spec=spec, task=task, head=head_of(net))
-        if spec.architecture != "audio-spectrogram-transformer":
+        if spec.architecture != AST:
             raise SpecError(f"{spec.architecture!r} can't do {task} from a spectrogram.")
 
     def forward(self, input_features: Tensor) -> dict[str, Tensor]:
