@@ -1,7 +1,7 @@
 """`zoo serve` beside LitServe and a plain FastAPI handler: the same bundle, the same bodies, in turn, by wrk.
 
-    python benchmarks/serving_peers.py --peers peers/bin/python          # some twenty minutes; writes results
-    python benchmarks/serving_peers.py --peers peers/bin/python --works light   # some seven; writes these alone
+    python benchmarks/serving_peers.py --peers peers/bin/python          # some twenty-five minutes; writes results
+    python benchmarks/serving_peers.py --peers peers/bin/python --works light   # some ten; writes these alone
     python benchmarks/serving_peers.py --peers peers/bin/python --quick  # shows that it runs, writes nothing
 
 All servers run in the environment of benchmarks/serving/requirements.txt, with the bundle's own encoder, graph and
@@ -22,10 +22,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 sys.path.insert(0, str(Path(__file__).parent / "quality"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -38,15 +40,20 @@ from benchmarks.serving.questions import same, sentences
 
 RESULT = RESULTS / "serving_peers.json"
 PACKAGES = ("onnxruntime", "litserve", "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
-OURS = "zoo serve"
+# Arguments of `zoo serve` and of benchmarks.serving.peers: each at its defaults, and with a process a core.
+OURS: dict[str, list[str]] = {"zoo serve": [], "zoo serve, 2 workers": ["--workers", "2"]}
 PEERS: dict[str, list[str]] = {
     "LitServe, its defaults": ["litserve"],
     "LitServe, batches": ["litserve", '{"max_batch_size": 32, "batch_timeout": 0.002}'],
     "LitServe, batches and its fast queue": [
         "litserve", '{"max_batch_size": 32, "batch_timeout": 0.002, "fast_queue": true}',
     ],
+    "LitServe, batches, 2 workers": [
+        "litserve", '{"max_batch_size": 32, "batch_timeout": 0.002, "workers_per_device": 2}',
+    ],
     "FastAPI, def": ["fastapi-def"],
     "FastAPI, async def": ["fastapi-async"],
+    "FastAPI, async def, 2 workers": ["fastapi-async", "2"],
 }  # fmt: skip
 ZOO = "from zoo.cli import main; main()"
 WORKS = ("light", "BERT-base")
@@ -68,12 +75,12 @@ def serving(python: Path, server: str, bundle: Path) -> Iterator[str]:
     """The address that answers questions."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    if server == OURS:
-        command = [str(python), "-c", ZOO, "serve", str(bundle), "--port", str(port)]
+    if server in OURS:
+        command = [str(python), "-c", ZOO, "serve", str(bundle), "--port", str(port), *OURS[server]]
     else:
         kind, *options = PEERS[server]
         command = [str(python), "-m", "benchmarks.serving.peers", kind, str(bundle), str(port), *options]
-    path = f"/predict/{bundle.stem}" if server == OURS else "/predict"
+    path = f"/predict/{bundle.stem}" if server in OURS else "/predict"
     process = subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
@@ -83,8 +90,11 @@ def serving(python: Path, server: str, bundle: Path) -> Iterator[str]:
         _await(address, process)
         yield address
     finally:
-        # LitServe has processes of its own.
-        os.killpg(process.pid, 9)
+        # Several have processes of their own.
+        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
         process.wait(20)
 
 
@@ -156,7 +166,7 @@ def works(folder: Path, names: Sequence[str], quick: bool) -> Iterator[Work]:
     labels = ["bad", "good"]
     model = zoo.load("bert-base-uncased", task="text-classification", labels=labels, weights=None, device="cpu", seed=0)
     model.export(folder / "bert-base.bundle")
-    yield Work("BERT-base", folder / "bert-base.bundle", sentences(64, seed=0), (16,), 15)
+    yield Work("BERT-base", folder / "bert-base.bundle", sentences(64, seed=0), (16,), 12)
 
 
 def versions(python: Path) -> dict[str, str]:
@@ -193,7 +203,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rounds = 1 if options.quick else 5
-        found = [measure(work, python, folder, rounds, [OURS, *PEERS]) for work in works(folder, names, options.quick)]
+        found = [measure(work, python, folder, rounds, [*OURS, *PEERS]) for work in works(folder, names, options.quick)]
     result = {**environment(), "servers": versions(python), "load_average": os.getloadavg()[0], "works": found}
     print(table(result))
     if not options.quick:

@@ -13,7 +13,7 @@ from pathlib import Path
 import transformers
 
 from tests.backends.conftest import BERT
-from tests.serving.test_process import serving
+from tests.serving.process import serving
 from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.modalities.tokenizing import save_tokenizer
 

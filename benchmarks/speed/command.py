@@ -1,7 +1,7 @@
 """`python -m benchmarks cpu` and `gpu`: every work's contests, a table as they end, and a file of figures a work.
 
-A full run writes `benchmarks/results/speed_WORK.json` (of the GPU `speed_gpu_WORK.json`) and docs/benchmarks.md;
-`--quick` writes nothing, and shows that all of it runs.
+A full run writes `benchmarks/results/speed_WORK.json` (of the GPU `speed_gpu_WORK.json`, of another CPU
+`speed_intel_WORK.json`) and docs/benchmarks.md; `--quick` writes nothing, and shows that all of it runs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ WORKS = {
     "cpu": ("text", "images", "audio", "embed", "generate", "finetune", "cold_start", "export_time", "growth"),
     "gpu": ("ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune"),
 }
+OTHER = "intel"  # what the files of another CPU are named by
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 
 
@@ -37,6 +38,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", type=lambda text: text.split(","), metavar="WORK,...", help="these works alone")
     parser.add_argument("--rounds", type=int, default=5, help="each contestant is timed so many times, in turn")
     parser.add_argument("--quick", action="store_true", help="tiny networks, one round; writes nothing")
+    parser.add_argument(
+        "--other", action="store_true", help=f"the half of the CPU, kept beside that of the first CPU, as {OTHER!r}"
+    )
     parser.add_argument("--peers", type=Path, help="Python of benchmarks/speed/requirements.txt")
     options = parser.parse_args(given)
     works = WORKS[options.half]
@@ -45,13 +49,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--only: there is no work {', '.join(map(repr, unknown))}; there are {', '.join(works)}")
     if options.rounds < 5 and not options.quick:
         parser.error(f"--rounds is {options.rounds}; a median needs 5 or more, and --quick shows that it runs")
+    if options.other and options.half != "cpu":
+        parser.error("--other: there is another CPU, and no other GPU")
     options.only = options.only or list(works)
     return options
 
 
-def file_of(half: str, work: str) -> str:
-    """The name of a work's file of results."""
-    return f"speed_{work}.json" if half == "cpu" else f"speed_{half}_{work}.json"
+def file_of(section: str, work: str) -> str:
+    """The name of a work's file of results, by half, or by the name of another CPU."""
+    return f"speed_{work}.json" if section == "cpu" else f"speed_{section}_{work}.json"
 
 
 def measure(name: str, setting: Setting, rounds: int) -> dict[str, Any]:
@@ -127,7 +133,7 @@ def main(given: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             found = measure(name, setting, 1 if options.quick else options.rounds)
         if not options.quick:
-            path = RESULTS / file_of(options.half, name)
+            path = RESULTS / file_of(OTHER if options.other else options.half, name)
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if not options.quick:
         from benchmarks.speed import page

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.common import RESULTS, ROOT
-from benchmarks.speed.command import WORKS, file_of
+from benchmarks.speed.command import OTHER, WORKS, file_of
 from benchmarks.speed.table import why
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -25,7 +25,7 @@ ceilings of a GPU were measured, a share of them stands behind: of the bf16 matr
 nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure;
 [serving](serving.md) how servers are measured, whose rows are ratios of medians.
 """
-_HALVES = {"cpu": "On the CPU", "gpu": "On one GPU"}
+_SECTIONS = {"cpu": "On the CPU", "intel": "On another CPU", "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
 _MORE = {
     "loss": "loss {:.2f}", "mb": "{:.0f} MB on disk", "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}",
@@ -36,8 +36,9 @@ _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 
 def results() -> dict[str, dict[str, Any]]:
-    """By half and work: what was measured, None for what was not."""
-    return {half: {work: _read(RESULTS / file_of(half, work)) for work in works} for half, works in WORKS.items()}
+    """By section and work: what was measured, None for what was not."""
+    sections = {"cpu": WORKS["cpu"], OTHER: WORKS["cpu"], "gpu": WORKS["gpu"]}
+    return {name: {work: _read(RESULTS / file_of(name, work)) for work in works} for name, works in sections.items()}
 
 
 def served() -> dict[str, Any] | None:
@@ -53,9 +54,13 @@ def page(found: Found, served: Mapping[str, Any] | None = None) -> str:
     parts = [_HEAD]
     if any(found["cpu"].values()):
         parts.append("![how many times as quick as the first of its contest each contestant is](images/speed.svg)\n")
-    for half, works in found.items():
-        lines = [*_table(works), *(_served(served) if served and half == "cpu" else ())]
-        parts += [f"## {_HALVES[half]}\n", "\n".join(lines), ""]
+    for section, works in found.items():
+        if section == OTHER:
+            works = {work: result for work, result in works.items() if result}
+            if not works:
+                continue
+        lines = [*_table(works), *(_served(served) if served and section == "cpu" else ())]
+        parts += [f"## {_SECTIONS[section]}\n", "\n".join(lines), ""]
         parts += [f"{work}: {_told(result)}\n" for work, result in works.items() if result]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -80,7 +85,7 @@ def _served(result: Mapping[str, Any]) -> Iterator[str]:
             rows = {row["server"]: row for row in work["rows"] if row["connections"] == connections}
             slowest = rows[_SLOWEST]["requests_per_second"]
             for server, row in rows.items():
-                speed, name = row["requests_per_second"], f"**{server}**" if server == "zoo serve" else server
+                speed, name = row["requests_per_second"], f"**{server}**" if server.startswith("zoo serve") else server
                 times = f"{speed['median'] / slowest['median']:.2f}; p99 {row['p99_ms']:.0f} ms"
                 yield (
                     f"| Serving | {work['work']}, {connections} connections | {name} | {times} "
@@ -137,22 +142,31 @@ _SHORT = ("text", "images", "audio", "embed", "generate", "finetune", "cold_star
 _OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
 
 
-def summary(works: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """The README's table: the first contest of most works, by its medians."""
+def summary(found: Found) -> str:
+    """The README's table: the first contest of most works, by its medians; those of the other CPU behind a stroke."""
     lines = [
         "| work | what is 1.0 | best of the others | zoo in torch | bundle | bundle, int8 |",
         "|---|---|---|---|---|---|",
     ]
-    for result in filter(None, map(works.get, _SHORT)):
+    for work in _SHORT:
+        result, other = found["cpu"].get(work), found.get(OTHER, {}).get(work)
+        if result is None:
+            continue
         contest = result["contests"][0]
-        rows = {row["name"]: row for row in contest["rows"] if "times" in row}
-        first = contest["rows"][0]["name"]
-        # What runs the network alone is a limit, and nobody's way to get an answer.
-        others = [row for name, row in rows.items() if not (row["ours"] or name == first or name.endswith("alone"))]
-        cells = [_best(others), *(_best([rows[name] for name in names if name in rows]) for names in _OURS)]
+        first = contest["rows"][0]
+        both = zip(_cells(contest), _cells(other["contests"][0]) if other else ["-"] * 4, strict=True)
+        cells = [one if {one, two} == {"-"} else f"{one} / {two}" for one, two in both]
         model = result["model"].partition(", random")[0]
-        lines.append(f"| {model}: {contest['name']} | {first}{_loss(rows[first])} | {' | '.join(cells)} |")
+        lines.append(f"| {model}: {contest['name']} | {first['name']}{_loss(first)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cells(contest: Mapping[str, Any]) -> list[str]:
+    first = contest["rows"][0]["name"]
+    rows = {row["name"]: row for row in contest["rows"] if "times" in row}
+    # What runs the network alone is a limit, and nobody's way to get an answer.
+    others = [row for name, row in rows.items() if not (row["ours"] or name == first or name.endswith("alone"))]
+    return [_best(others), *(_best([rows[name] for name in names if name in rows]) for names in _OURS)]
 
 
 def _best(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -204,4 +218,4 @@ def write() -> None:
 
 if __name__ == "__main__":
     write()
-    print(summary(results()["cpu"]))
+    print(summary(results()))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.test_process import serving
+from tests.serving.process import serving
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")

@@ -78,7 +78,7 @@ def test_the_page_of_speed_is_made_of_the_measured_figures() -> None:
 
 
 def test_the_readme_quotes_the_measured_figures() -> None:
-    assert page.summary(page.results()["cpu"]) in (page.ROOT / "README.md").read_text("utf-8")
+    assert page.summary(page.results()) in (page.ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

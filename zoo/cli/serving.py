@@ -45,6 +45,9 @@ def serve(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of one operator; ONNX Runtime's choice if not given.", show_default=False)
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that answer, each with the models and the limits for itself.")
+    ] = 1,
     log_format: Annotated[str, typer.Option(metavar="json|text", help="Of the log on standard error.")] = "json",
     **limits: Any,
 ) -> None:
@@ -58,6 +61,7 @@ def serve(
         "token": _token(token_file),
         "device": device,
         "threads": threads,
+        "workers": workers,
         "log_format": log_format,
         "limits": parsed(Limits, limits),
     }

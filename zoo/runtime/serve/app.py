@@ -31,7 +31,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 class App:
     """ASGI. The bundles are read and verified when it is made, and warmed up when it starts.
 
-    draining: answers no to readiness, and finishes what is running. clean: whether nothing was left running at the end.
+    draining: answers no to readiness, and finishes what is running. reload: loads a model again, by its name. clean:
+    whether nothing was left running at the end.
     Raises BundleError and ConfigError.
     """
 
@@ -45,6 +46,7 @@ class App:
         self.shelf.open(bundles)
         self._streams = Streams(self.shelf, limits, self.budget)
         self.draining: Callable[[], bool] = lambda: False
+        self.reload: Callable[[str], Awaitable[None]] = self.shelf.reload
         self.clean = True
         self.metrics.watch_held(lambda: self.budget.held)
         for name, served in self.shelf.models.items():
@@ -128,7 +130,7 @@ class App:
             given: Any = json_of(body) if body.strip() else {}
         if not isinstance(given, dict) or given.get("parameters"):
             raise Refusal(400, "A model is loaded again from the folder it came from, and takes no parameters.")
-        await self.shelf.reload(request.path_params["name"])
+        await self.reload(request.path_params["name"])
         return reply({})
 
     async def _metrics(self, _: Request) -> Response:

@@ -51,13 +51,18 @@ class Limits(Frozen):
 
 
 class Settings(Frozen):
-    """Where a server listens, and to whom. token: the bearer token that every route but the probes then needs."""
+    """Where a server listens, and to whom. token: the bearer token that every route but the probes then needs.
+
+    threads: of one operator; None shares the cores out among the workers. workers: processes, each with the models and
+    the limits for itself.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     token: str | None = Field(default=None, repr=False)
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     threads: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=1, ge=1, le=256)
     log_format: Literal["json", "text"] = "json"
     limits: Limits = Limits()
 

@@ -135,8 +135,10 @@ class Shelf:
             self.models[name] = Served(name, folder)
 
     async def start(self) -> None:
-        """Warm every model up; each is ready when that is done."""
+        """Warm every model up that is not; each is ready when that is done."""
         for name, served in self.models.items():
+            if served.loaded is not None:
+                continue
             loaded = Loaded(name, self._opened.pop(name), self._settings, self._metrics)
             served.loaded = loaded
             await loaded.warm_up()
