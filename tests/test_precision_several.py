@@ -5,7 +5,9 @@ As in `test_precision`: fp32 is always right, and speed is told.
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 import zoo
 from tests.conformance.conftest import tiny_model
 from tests.test_caching import outspoken
-from zoo import precision, runtime
+from zoo import exporting, precision, runtime
 from zoo.bundle import Quality
 from zoo.errors import ConfigError, DataError, DeviceError, QualityError
 from zoo.precision import judging, likeness, search, speed, writing
@@ -87,6 +89,32 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     monkeypatch.setattr(speed, "measure", measure)
     return found
+
+
+@pytest.fixture(scope="module")
+def _written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    return tmp_path_factory.mktemp("written"), {}
+
+
+@pytest.fixture(autouse=True)
+def fp32_is_written_once(monkeypatch: pytest.MonkeyPatch, _written: tuple[Path, dict[str, Any]]) -> None:
+    """For the same weights: to trace the graphs takes longer than all that is made of them here."""
+    root, cards = _written
+    real = exporting.fill
+
+    def fill(reference: Any, module: Any, folder: Path, **given: Any) -> Any:
+        state = hashlib.sha256(repr((reference.spec.name, reference.task.name, given)).encode())
+        for tensor in module.state_dict().values():
+            state.update(tensor.numpy().tobytes())
+        kept = root / state.hexdigest()
+        if kept.name not in cards:
+            cards[kept.name] = real(reference, module, folder, **given)
+            shutil.copytree(folder, kept)
+        else:
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+        return cards[kept.name]
+
+    monkeypatch.setattr(exporting, "fill", fill)
 
 
 def _operators(folder: Path, file: str) -> set[str]:

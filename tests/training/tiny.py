@@ -69,15 +69,23 @@ def make_rows(pairs: Any, name: str = "rows") -> list[Row]:
 WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet", "kilo", "lima")
 
 
-def bert_spec(dropout: float = 0.0) -> ModelSpec:
+def bert_spec(dropout: float = 0.0, layers: int | None = None) -> ModelSpec:
     spec = tiny(catalog.info("bert-base-cased"))
     config = {
-        **spec.config, "vocab_size": 300, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout
+        **spec.config, "vocab_size": 300, "hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout,
+        "num_hidden_layers": layers or spec.config["num_hidden_layers"],
     }  # fmt: skip
     return spec.evolve(config=config)
 
 
-def text_world(task: str = "text-classification", *, rows: int = 40, dropout: float = 0.0, seed: int = 0) -> World:
+def text_world(
+    task: str = "text-classification",
+    *,
+    rows: int = 40,
+    dropout: float = 0.0,
+    layers: int | None = None,
+    seed: int = 0,
+) -> World:
     """Ragged texts of 1 to 12 words; the label or tags depend on the words."""
     random = np.random.default_rng(seed)
     texts = [random.choice(WORDS, random.integers(1, 13)).tolist() for _ in range(rows + 12)]
@@ -89,7 +97,7 @@ def text_world(task: str = "text-classification", *, rows: int = 40, dropout: fl
         pairs = [(" ".join(text), labels[int("alpha" in text)]) for text in texts]
     else:
         labels, pairs = (), [(" ".join(text), " ".join(text)) for text in texts]
-    return make_world(bert_spec(dropout), task, labels, pairs[:rows], pairs[rows:], seed=seed)
+    return make_world(bert_spec(dropout, layers), task, labels, pairs[:rows], pairs[rows:], seed=seed)
 
 
 def make_world(spec: ModelSpec, task: str, labels: tuple[str, ...], pairs: Any, val: Any, *, seed: int = 0) -> World:
