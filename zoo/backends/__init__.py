@@ -54,6 +54,7 @@ def build(
 
         # Weights in the layout of their inputs, or each convolution would turn them over again.
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _backend("linear").quicken(module)
     return module.eval()
 
 

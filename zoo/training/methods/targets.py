@@ -109,7 +109,7 @@ def _plain(layer: nn.Module) -> bool:
 
 def is_conv1d(layer: nn.Module) -> bool:
     """transformers' Conv1D (GPT-2's): a linear layer whose weight is transposed."""
-    return type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")
+    return any(kind.__name__ == "Conv1D" for kind in type(layer).__mro__) and hasattr(layer, "nf")
 
 
 def _is_read(net: nn.Module, name: str) -> bool:
