@@ -1,7 +1,7 @@
 """`zoo serve` beside LitServe and a plain FastAPI handler: the same bundle, the same bodies, in turn, by wrk.
 
     python benchmarks/serving_peers.py --peers peers/bin/python          # some twenty-five minutes; writes results
-    python benchmarks/serving_peers.py --peers peers/bin/python --works light   # some ten; writes these alone
+    python benchmarks/serving_peers.py --peers peers/bin/python --works light   # some ten; the others stay as they were
     python benchmarks/serving_peers.py --peers peers/bin/python --quick  # shows that it runs, writes nothing
 
 All servers run in the environment of benchmarks/serving/requirements.txt, with the bundle's own encoder, graph and
@@ -37,6 +37,7 @@ import zoo
 from benchmarks.serving import tiny_bundles
 from benchmarks.serving.asking import wrk
 from benchmarks.serving.questions import same, sentences
+from benchmarks.speed.command import processor
 
 RESULT = RESULTS / "serving_peers.json"
 PACKAGES = ("onnxruntime", "litserve", "fastapi", "starlette", "uvicorn", "uvloop", "httptools")
@@ -166,7 +167,7 @@ def works(folder: Path, names: Sequence[str], quick: bool) -> Iterator[Work]:
     labels = ["bad", "good"]
     model = zoo.load("bert-base-uncased", task="text-classification", labels=labels, weights=None, device="cpu", seed=0)
     model.export(folder / "bert-base.bundle")
-    yield Work("BERT-base", folder / "bert-base.bundle", sentences(64, seed=0), (16,), 12)
+    yield Work("BERT-base", folder / "bert-base.bundle", sentences(64, seed=0), (16,), 8)
 
 
 def versions(python: Path) -> dict[str, str]:
@@ -193,6 +194,14 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _others(result: dict[str, Any], names: Sequence[str]) -> list[Any]:
+    """What an earlier run in the same surroundings has measured, of the works that this one left out."""
+    before = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    if any(before.get(name) != value for name, value in result.items() if name not in ("load_average", "works")):
+        return []
+    return [work for work in before["works"] if work["work"] not in names]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", type=Path, required=True, help="Python of benchmarks/serving/requirements.txt")
@@ -204,9 +213,13 @@ def main() -> None:
         folder = Path(name)
         rounds = 1 if options.quick else 5
         found = [measure(work, python, folder, rounds, [*OURS, *PEERS]) for work in works(folder, names, options.quick)]
-    result = {**environment(), "servers": versions(python), "load_average": os.getloadavg()[0], "works": found}
+    result = {
+        **environment(), "processor": processor(), "servers": versions(python), "load_average": os.getloadavg()[0],
+        "works": found,
+    }  # fmt: skip
     print(table(result))
     if not options.quick:
+        result["works"] = [*_others(result, names), *result["works"]]
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -83,9 +83,9 @@ def surroundings(setting: Setting) -> dict[str, Any]:
     found = environment()
     more = {name: number for name in _MORE_PACKAGES if (number := _version(name))}
     found["versions"] = {**found["versions"], **more}
-    processor = _processor()
-    device = processor if setting.device == "cpu" else found["device"]
-    return {**found, "device": device, "processor": processor, "threads": _threads()}
+    named = processor()
+    device = named if setting.device == "cpu" else found["device"]
+    return {**found, "device": device, "processor": named, "threads": _threads()}
 
 
 def _threads() -> int:
@@ -100,7 +100,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
+    """As it names itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""`zoo serve --workers 2`: two processes on one socket, which load together, are replaced, and end together."""
+"""`zoo serve --workers 2`: two processes on one address, which load together, are replaced, and end together."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.serving.process import Server, serving
+from zoo.runtime.serve.listening import DEALT
 
 LOAD = "/v2/repository/models/mine/load"
 
@@ -135,11 +136,37 @@ def test_none_is_left_where_the_first_process_is_killed(bundles: dict[str, Path]
         until(lambda: not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in found))
 
 
-def test_what_a_worker_cannot_open_is_said_by_the_command(tmp_path: Path) -> None:
+@pytest.mark.skipif(not DEALT, reason="needs Linux, which deals connections out")
+def test_connections_are_dealt_out(server: Server) -> None:
+    workers = {process.pid: 0 for process in processes(server)}
+    connections = [server.connect() for _ in range(40)]
+    try:
+
+        def held() -> bool:
+            for pid in workers:
+                found = psutil.Process(pid).net_connections("tcp")
+                workers[pid] = sum(bool(item.raddr) and item.laddr.port == server.port for item in found)
+            return sum(workers.values()) >= len(connections)
+
+        until(held)
+        # By chance alone one of two has fewer than eight of forty once in thirty thousand times.
+        assert min(workers.values()) >= 8
+    finally:
+        for connection in connections:
+            connection.close()
+
+
+def test_what_a_worker_cannot_open_is_said_by_the_command(server: Server, tmp_path: Path) -> None:
     from typer.testing import CliRunner
 
     from zoo.cli.app import app
 
-    done = CliRunner().invoke(app, ["serve", str(tmp_path / "none.bundle"), "--workers", "2", "--port", "0"])
-    assert done.exit_code == 1
-    assert "There is no bundle at" in done.output
+    def refused(port: int) -> str:
+        given = ["serve", str(tmp_path / "none.bundle"), "--workers", "2", "--port", str(port)]
+        done = CliRunner().invoke(app, given)
+        assert done.exit_code == 1
+        return " ".join(done.output.split())
+
+    assert "There is no bundle at" in refused(0)
+    # Other workers have it, who would share it.
+    assert "can't be listened on" in refused(server.port)

@@ -1,4 +1,4 @@
-"""Several processes that answer on one socket: started, told to load bundles again, replaced when they die, ended."""
+"""Several processes that answer on one address: started, told to load bundles again, replaced when they die, ended."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LONGEST_PAUSE = 30.0  # seconds before what has died again and again is started
 _GRACE = 5.0  # seconds beyond the time to drain
 
 
-def run(bundles: Sequence[str | Path], settings: Settings, listener: socket.socket) -> bool:
+def run(bundles: Sequence[str | Path], settings: Settings, place: socket.socket) -> bool:
     """Serve with `settings.workers` processes. Returns and raises as `running.run`."""
     with tempfile.TemporaryDirectory(prefix="zoo-serve-") as figures, _environment(FOLDER, figures):
-        return _Supervisor(bundles, settings, listener).run()
+        return _Supervisor(bundles, settings, place).run()
 
 
 @dataclass(eq=False, slots=True)
@@ -56,10 +56,10 @@ class _Reload:
 
 @final
 class _Supervisor:
-    def __init__(self, bundles: Sequence[str | Path], settings: Settings, listener: socket.socket) -> None:
-        self._given = (list(bundles), settings, listener)
+    def __init__(self, bundles: Sequence[str | Path], settings: Settings, place: socket.socket) -> None:
+        self._given = (list(bundles), settings, place)
         self._settings = settings
-        self._listener = listener
+        self._place = place
         self._spawn = multiprocessing.get_context("spawn")
         self._workers: dict[int, _Worker] = {}
         self._pauses: dict[int, float] = {}  # seconds before a place is filled once more
@@ -114,7 +114,7 @@ class _Supervisor:
             self._pauses.pop(one.number, None)
             if not self._begun and all(other.ready for other in self._workers.values()):
                 self._begun = True
-                logs.listening(self._listener, given[0])
+                logs.listening(self._place, given[0])
         elif kind == "failed":
             self._failed = given[0]
         elif kind == "reload":

@@ -20,6 +20,7 @@ from zoo.errors import ZooError
 from zoo.runtime.serve import logs, memory
 from zoo.runtime.serve.app import App
 from zoo.runtime.serve.guard import guarded
+from zoo.runtime.serve.listening import joined
 from zoo.runtime.serve.refusals import Refusal
 from zoo.runtime.serve.settings import Settings
 from zoo.runtime.session import cores
@@ -33,18 +34,21 @@ def open_app(bundles: Sequence[str | Path], settings: Settings) -> App:
     return App(bundles, settings)
 
 
-def answer(app: App, listener: socket.socket, line: Line | None = None) -> bool:
-    """Answer on a socket until SIGTERM or SIGINT, or until the line says so. False as of `run`."""
+def answer(app: App, place: socket.socket, line: Line | None = None) -> bool:
+    """Answer until SIGTERM or SIGINT, or until the line says so. False as of `run`.
+
+    place: the socket to listen on; with a line the reserved one of several processes.
+    """
     server = uvicorn.Server(_config(app))
     app.draining = lambda: server.should_exit
     # uvloop, where it is installed.
     with _quiet_end(), asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(_serve(server, app, listener, line))
+        runner.run(_serve(server, app, place, line))
     return app.clean
 
 
 def main(
-    number: int, bundles: Sequence[str | Path], settings: Settings, listener: socket.socket, pipe: Connection
+    number: int, bundles: Sequence[str | Path], settings: Settings, place: socket.socket, pipe: Connection
 ) -> None:
     """A process of a supervisor's. It ends with 1 where a model was still busy."""
     # What is typed at the terminal is for the supervisor, which tells us.
@@ -57,7 +61,7 @@ def main(
     except (ZooError, OSError) as error:
         pipe.send(("failed", error))
         return
-    if not answer(app, listener, Line(pipe)):
+    if not answer(app, place, Line(pipe)):
         # Its thread can't be ended, and Python would wait for it.
         os._exit(1)
 
@@ -131,10 +135,12 @@ class Line:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _serve(server: uvicorn.Server, app: App, listener: socket.socket, line: Line | None) -> None:
+async def _serve(server: uvicorn.Server, app: App, place: socket.socket, line: Line | None) -> None:
+    listener = place
     if line is not None:
-        # Until then a connection waits for a worker that is warm.
+        # Only then: until it is warm the others answer.
         await app.shelf.start()
+        listener = joined(app.settings, place)
         line.attend(server, app)
     elif hasattr(signal, "SIGHUP"):
         tasks: set[asyncio.Task[None]] = set()
