@@ -110,7 +110,7 @@ def make_world(spec: ModelSpec, task: str, labels: tuple[str, ...], pairs: Any, 
 
 def run(world: World, *, val: bool = True, **options: Any) -> tuple[list[dict[str, Any]], list[float]]:
     """Train; the history, and the loss of every step."""
-    from zoo.training.engine import train
+    from zoo.training.fitting import train
 
     on_epoch, on_step = options.pop("on_epoch", None), options.pop("on_step", None)
     losses: list[float] = []

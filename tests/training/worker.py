@@ -18,7 +18,7 @@ import transformers.models.bert.modeling_bert
 import transformers.optimization
 
 import zoo.backends.transformers
-import zoo.training.engine
+import zoo.training.fitting
 from tests.training.tiny import run, text_world, timeless
 from zoo.errors import TrainingInterrupted
 

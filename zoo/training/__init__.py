@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from zoo.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from zoo.training.engine import train
     from zoo.training.evaluation import evaluate
+    from zoo.training.fitting import train
     from zoo.training.lint import lint_before
 
 __all__ = ["TrainConfig", "evaluate", "lint_before", "train"]
 
-_HOMES = {"train": "zoo.training.engine", "evaluate": "zoo.training.evaluation", "lint_before": "zoo.training.lint"}
+_HOMES = {"train": "zoo.training.fitting", "evaluate": "zoo.training.evaluation", "lint_before": "zoo.training.lint"}
 
 
 def __getattr__(name: str) -> Any:
