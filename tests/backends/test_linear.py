@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import zoo.backends.transformers
+from tests.test_import import loaded_by
 from zoo.backends import linear
 
 pytestmark = pytest.mark.skipif(
@@ -39,13 +41,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of the weights that oneDNN was given, on any processor."""
     monkeypatch.setattr(linear, "worthwhile", lambda: True)
     shapes: list[tuple[int, ...]] = []
-    real = linear._product
+    real = linear.product
 
     def noted(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         shapes.append(tuple(weight.shape))
         return real(input, weight, bias)
 
-    monkeypatch.setattr(linear, "_product", noted)
+    monkeypatch.setattr(linear, "product", noted)
     return shapes
 
 
@@ -115,6 +117,25 @@ def test_a_copy_is_quick_and_a_graph_is_of_onnx_alone(asked: list[tuple[int, ...
     assert program is not None
     written = io.BytesIO(program.model_proto.SerializeToString())
     assert {node.domain for node in onnx.load(written).graph.node} == {""}
+
+
+def test_a_saved_module_is_read_again(asked: list[tuple[int, ...]]) -> None:
+    assert zoo.backends.transformers
+    net, file, x = quick(), io.BytesIO(), torch.randn(64, 256)
+    torch.save(net, file)
+    file.seek(0)
+    found = torch.load(file, weights_only=False)
+    with torch.inference_mode():
+        assert torch.equal(found(x), net(x))
+    assert asked == ALL * 2
+
+
+def test_layers_of_other_libraries_load_no_transformers() -> None:
+    statement = (
+        "import torch; from zoo.backends import linear; linear.worthwhile = lambda: True; "
+        "linear.quicken(torch.nn.Linear(256, 512))"
+    )
+    assert loaded_by(statement, ("transformers", "timm")) == []
 
 
 def test_other_processors_and_kinds_of_layers_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

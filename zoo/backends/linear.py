@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +57,23 @@ class Linear(nn.Linear):
     """torch's own, which answers by oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
-        if _answers(input, self.weight):
-            return _product(input, self.weight, self.bias)
+        if answers(input, self.weight):
+            return product(input, self.weight, self.bias)
         return super().forward(input)
 
 
-@functools.cache
 def _conv1d() -> dict[type[nn.Module], type[nn.Module]]:
-    """transformers' layer of GPT-2, a linear one whose weight is transposed; nothing without transformers."""
-    try:
-        from transformers.pytorch_utils import Conv1D
-    except ImportError:
+    """transformers' layer of that kind; nothing where no model of transformers was built, which has none."""
+    if "zoo.backends.transformers" not in sys.modules:
         return {}
+    from transformers.pytorch_utils import Conv1D
 
-    class QuickConv1D(Conv1D):
-        def forward(self, x: Tensor) -> Tensor:
-            if _answers(x, self.weight):
-                return _product(x, self.weight.t(), self.bias)
-            found: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
-            return found
+    from zoo.backends.transformers.conv1d import QuickConv1D
 
     return {Conv1D: QuickConv1D}
 
 
-def _answers(input: Tensor, weight: Tensor) -> bool:
+def answers(input: Tensor, weight: Tensor) -> bool:
     """Whether nothing but numbers is asked for: no gradient, no graph, no other precision; and enough of them."""
     size = weight.numel()
     return (
@@ -98,7 +92,7 @@ def _answers(input: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     found: Tensor = _operator()(input, weight, bias, "none", [], "")
     return found
 
