@@ -180,7 +180,8 @@ def test_a_graph_without_a_cache_is_read_and_answers_the_same(tmp_path: Path, mo
     model.export(tmp_path / "a.bundle")
     bundle = zoo.runtime.load(tmp_path / "a.bundle")
     assert (bundle.card.format, bundle.card.graphs) == (1, None)
-    assert isinstance(bundle._stepper(), RerunStepper)
+    with bundle.stepping() as stepper:
+        assert isinstance(stepper, RerunStepper)
     assert bundle.predict(PROMPTS, max_new_tokens=5) == model.predict(PROMPTS, max_new_tokens=5)
     assert "".join(bundle.stream("Once", max_new_tokens=5)) == model.predict("Once", max_new_tokens=5).text
     card = tmp_path / "a.bundle" / "zoo.yaml"

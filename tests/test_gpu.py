@@ -11,6 +11,8 @@ import pytest
 import zoo
 from tests.conformance.cases import CASES, trainable
 from tests.conformance.conftest import tiny_model
+from zoo.backends import fixed
+from zoo.backends.running import CachedStepper
 
 pytestmark = pytest.mark.gpu
 NAMES = ["bert-base-cased", "resnet18", "wav2vec2-base", "wav2vec2-large"]
@@ -61,6 +63,52 @@ def test_generation_on_cuda_gives_the_same_tokens() -> None:
     prompts = ["once", "a longer prompt"]
     on_cpu = [r.tokens for r in model.predict(prompts, max_new_tokens=5)]
     assert [r.tokens for r in model.to("cuda").predict(prompts, max_new_tokens=5)] == on_cpu
+
+
+def test_a_replayed_step_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fixed, "_LEAST", 8)
+    module = tiny_model("gpt2").to("cuda").module
+    ours, plain = fixed.FixedStepper(module, "cuda"), CachedStepper(module, "cuda")
+    ids = np.array([[0, 0, 5, 6], [7, 8, 9, 10], [0, 11, 12, 13], [0, 0, 0, 14]])
+    mask = (ids > 0).astype(np.int64)
+    for _ in range(2):  # another time in the room that is there
+        found, wanted = ours.start(ids, mask), plain.start(ids, mask)
+        for step in range(20):
+            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+            if step == 6:
+                for stepper in (ours, plain):
+                    stepper.select(np.array([2, 0]))
+                found, wanted = found[[2, 0]], wanted[[2, 0]]
+            tokens = wanted.argmax(axis=1)
+            found, wanted = ours.advance(tokens), plain.advance(tokens)
+    assert ours._room is not None
+    assert ours._room._graph is not None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_replayed_step_in_a_lower_precision_is_near(precision: str) -> None:
+    module = tiny_model("gpt2").to("cuda").module
+    ours, plain = (kind(module, "cuda", precision=precision) for kind in (fixed.FixedStepper, CachedStepper))
+    ids, mask = np.array([[0, 5, 6], [7, 8, 9]]), np.array([[0, 1, 1], [1, 1, 1]])
+    found, wanted = ours.start(ids, mask), plain.start(ids, mask)
+    for _ in range(4):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=5e-2 * np.abs(wanted).max())
+        tokens = wanted.argmax(axis=1)
+        found, wanted = ours.advance(tokens), plain.advance(tokens)
+
+
+def test_no_step_of_generation_waits_for_the_device_but_to_read_its_tokens() -> None:
+    import torch
+
+    stepper = fixed.FixedStepper(tiny_model("gpt2").to("cuda").module, "cuda")
+    stepper.best(stepper.start(np.array([[5, 6]]), np.ones((1, 2), dtype=np.int64)).argmax(axis=1))
+    room = stepper._room
+    assert room is not None
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        room.run()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def _rows(model: zoo.Model) -> list[Any]:

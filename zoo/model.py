@@ -6,6 +6,7 @@ import copy
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -85,8 +86,8 @@ class Model(Predictor):
         found = torch.stack([parameter.detach().flatten()[-1].float() for parameter in self.module.parameters()])
         return id(self.module), found.cpu().numpy().tobytes()
 
-    def _stepper(self) -> Stepper:
-        return backends.cached_stepper(self.module, self.device, precision=self.precision)
+    def stepping(self) -> AbstractContextManager[Stepper]:
+        return backends.stepping(self.module, self.device, precision=self.precision)
 
     def sequence_stepper(self) -> SequenceStepper:
         return backends.sequence_stepper(self.module, precision=self.precision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +74,8 @@ class Predictor(ABC):
         """A forward that gives `embedding [B, D]`."""
 
     @abstractmethod
-    def _stepper(self) -> Stepper:
-        """What generation asks for the next token's logits."""
+    def stepping(self) -> AbstractContextManager[Stepper]:
+        """What one generation asks for the next token's logits. It may be another's when the block has ended."""
 
     @abstractmethod
     def _state(self) -> Any:
@@ -203,25 +204,16 @@ class Predictor(ABC):
         tokens: int64 `[S, N]`. As generation asks for them, in one batch, whose rows are turned round before each
         token: what a cache must stand.
         """
-        stepper, logits = self._begun(windows)
-        order, found = np.arange(len(windows)), [logits]
-        for column in tokens:
-            stepper.select(np.arange(len(windows) - 1, -1, -1))
-            order = order[::-1]
-            found.append(stepper.advance(column[order])[order])
-        return np.stack(found)
-
-    def _begun(self, windows: Sequence[Example]) -> tuple[Stepper | SequenceStepper, Array]:
-        if issubclass(self.task.options, SequenceOptions):
-            inputs = self.task.collate(self.encoder, windows)
-            first = inputs.pop(caching.TOKENS)[:, :1]
-            writer = self.sequence_stepper()
-            return writer, writer.start(inputs, first)
-        prompts = [np.asarray(window.inputs["input_ids"], dtype=np.int64) for window in windows]
-        ids = pad(prompts, self._text_encoder.pad_id, left=True)
-        mask = pad([np.ones_like(prompt) for prompt in prompts], 0, left=True)
-        stepper = self._stepper()
-        return stepper, stepper.start(ids, mask)
+        if not issubclass(self.task.options, SequenceOptions):
+            prompts = [np.asarray(window.inputs["input_ids"], dtype=np.int64) for window in windows]
+            ids = pad(prompts, self._text_encoder.pad_id, left=True)
+            mask = pad([np.ones_like(prompt) for prompt in prompts], 0, left=True)
+            with self.stepping() as stepper:
+                return _turned(stepper, stepper.start(ids, mask), tokens)
+        inputs = self.task.collate(self.encoder, windows)
+        first = inputs.pop(caching.TOKENS)[:, :1]
+        writer = self.sequence_stepper()
+        return _turned(writer, writer.start(inputs, first), tokens)
 
     def _matching(self, options: CandidateOptions) -> Forward:
         """The forward function with the candidates' vectors beside its outputs, which are embedded once."""
@@ -267,11 +259,10 @@ class Predictor(ABC):
                 yield prompt if isinstance(prompt, RowError) else found[row]
 
     def _stream(self, window: Example, options: GenerateOptions) -> Generator[str, None, Generation]:
-        encoder = self._text_encoder
-        pieces = stream(
-            window.inputs["input_ids"], self._stepper(), options, eos_id=encoder.eos_id, decode=encoder.decode
-        )
-        return self._generation(window, (yield from pieces), options)
+        encoder, prompt = self._text_encoder, window.inputs["input_ids"]
+        with self.stepping() as stepper:
+            made = yield from stream(prompt, stepper, options, eos_id=encoder.eos_id, decode=encoder.decode)
+        return self._generation(window, made, options)
 
     def _stream_written(self, raw: Any, options: SequenceOptions) -> Generator[str, None, Any]:
         windows = self.task.encode(self.encoder, raw, options)
@@ -307,9 +298,10 @@ class Predictor(ABC):
 
     def _continue(self, prompts: list[Array], options: GenerateOptions) -> list[Generated]:
         encoder = self._text_encoder
-        return generate(
-            prompts, self._stepper(), options, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
-        )
+        with self.stepping() as stepper:
+            return generate(
+                prompts, stepper, options, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
+            )
 
     def _prompt(self, row: int, raw: Any, options: GenerateOptions, on_error: OnError) -> Any:
         try:
@@ -348,3 +340,14 @@ class Predictor(ABC):
     def _text_encoder(self) -> TextEncoder:
         assert isinstance(self.encoder, TextEncoder)
         return self.encoder
+
+
+def _turned(stepper: Stepper | SequenceStepper, logits: Array, tokens: Array) -> Array:
+    """`Predictor.steps`, of a stepper that has given the first logits."""
+    turn = np.arange(len(logits) - 1, -1, -1)
+    order, found = np.arange(len(logits)), [logits]
+    for column in tokens:
+        stepper.select(turn)
+        order = order[::-1]
+        found.append(stepper.advance(column[order])[order])
+    return np.stack(found)

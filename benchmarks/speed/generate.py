@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
@@ -23,17 +24,18 @@ def contests(setting: Setting) -> Iterator[Contest]:
 
     folder = checkpoints.gpt2(setting.folder / "gpt2", tiny=setting.quick)
     model = zoo.load(folder, task="text-generation", device="cpu")
+    gpu = setting.device == "cuda"
+    many = 64 if gpu else 8
     prompts = [data.text(96, seed)[:length] for seed, length in enumerate(
-        data.lengths(8 if setting.device == "cpu" else 64, median=24, longest=96, seed=0, shortest=4)
+        data.lengths(many, median=24, longest=96, seed=0, shortest=4)
     )]  # fmt: skip
     made = {}
-    for precision in ("fp32", "int8"):
+    for precision in ("fp32", "fp16" if gpu else "int8"):
         path = setting.folder / f"gpt2-{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, prompts))
+        made[precision] = (path, export(model, path, precision, prompts, runs_on=setting.device))
     del model
-    tokens = setting.size(24, 4)
+    tokens = setting.size(128 if gpu else 24, 4)
     weights = (folder / "model.safetensors").stat().st_size / 1e9
-    many = 8 if setting.device == "cpu" else 64
     for count, new, name in (
         (1, tokens, "1 prompt"), (many, tokens, f"{many} ragged prompts"), (1, 1, "the first token of 1 prompt"),
     ):  # fmt: skip
@@ -45,6 +47,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
             Contestant("transformers generate", f"{_HERE}:generate", given),
             Contestant("transformers pipeline", f"{_HERE}:pipeline", given),
             Contestant("zoo, torch", f"{_HERE}:ours", given, ours=True),
+            *_on_gpu(given, left_out="" if gpu else "for GPUs"),
             *bundles(f"{_HERE}:bundle", given, made),
         ]
         # A step reads all the weights, once for all prompts.
@@ -53,18 +56,37 @@ def contests(setting: Setting) -> Iterator[Contest]:
         )
 
 
-def generate(folder: str, inputs: str, device: str, tokens: int) -> Ready:
+def _on_gpu(given: dict[str, Any], left_out: str) -> list[Contestant]:
+    """In half the bits, which change tokens of random weights; and transformers' own static cache, which compiles."""
+    half = {**given, "precision": "bf16"}
+    return [
+        Contestant("transformers generate, bf16", f"{_HERE}:generate", half, tolerance=None, left_out=left_out),
+        Contestant(
+            "transformers generate, bf16, static cache", f"{_HERE}:generate", {**half, "static": True},
+            tolerance=None, left_out=left_out,
+        ),
+        Contestant("zoo, torch, bf16", f"{_HERE}:ours", half, ours=True, tolerance=None, left_out=left_out),
+    ]  # fmt: skip
+
+
+def generate(
+    folder: str, inputs: str, device: str, tokens: int, precision: str = "fp32", static: bool = False
+) -> Ready:
     """All prompts in one batch, padded on the left."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token = tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(folder).to(device).eval()
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
     prompts = read(inputs)
+    options = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    options |= {"cache_implementation": "static"} if static else {}
 
     def run() -> Answer:
         batch = tokenizer(prompts, padding=True, return_tensors="pt").to(device)
-        made = model.generate(**batch, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+        made = model.generate(**batch, **options)
         rows = made[:, batch["input_ids"].shape[1] :]
         return Answer(tokenizer.batch_decode(rows, skip_special_tokens=True))
 
@@ -84,10 +106,10 @@ def pipeline(folder: str, inputs: str, device: str, tokens: int) -> Ready:
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, tokens: int) -> Ready:
+def ours(folder: str, inputs: str, device: str, tokens: int, precision: str = "fp32") -> Ready:
     import zoo
 
-    model = zoo.load(folder, task="text-generation", device=device)
+    model = zoo.load(folder, task="text-generation", device=device, precision=precision)
     prompts = read(inputs)
     return Ready(lambda: Answer([item.text for item in model.predict(prompts, max_new_tokens=tokens, do_sample=False)]))
 

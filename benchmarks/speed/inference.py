@@ -45,6 +45,8 @@ def contests(setting: Setting) -> Iterator[Contest]:
         for precision in _precisions(setting, work.kind):
             path = setting.folder / f"{work.folder.name}-{precision}.bundle"
             made[precision] = (path, export(model, path, precision, work.labelled, runs_on=setting.device))
+        if made:
+            made |= _in_parts(setting, model, work, list(made)[-1])
         del model
         given = {
             "kind": work.kind, "folder": str(work.folder), "device": setting.device, "batch": work.batch,
@@ -67,12 +69,25 @@ def contests(setting: Setting) -> Iterator[Contest]:
             start = {**ours, "folder": str(path)}
             contestants.append(Contestant(
                 f"zoo, bundle {precision}", f"{_HERE}:bundle", start, ours=True, left_out=reason,
-                tolerance=1e-3 if precision == "fp32" else None,
+                tolerance=1e-3 if precision.startswith("fp32") else None,
             ))  # fmt: skip
         cost = networks.gflop(work.kind, str(work.folder), work.inputs, training=False)
         yield Contest(
             f"{work.name}, {work.items:,} items", work.items * work.each, work.unit, contestants, gflop=cost / work.each
         )
+
+
+def _in_parts(setting: Setting, model: Any, work: _Work, precision: str) -> dict[str, tuple[Path, str]]:
+    """The graph as it was before opset 23: an attention is written as its products and its softmax."""
+    from zoo import tracing
+
+    path = setting.folder / f"{work.folder.name}-{precision}-parts.bundle"
+    whole, tracing.OPSET = tracing.OPSET, 18
+    try:
+        reason = export(model, path, precision, work.labelled, runs_on=setting.device)
+    finally:
+        tracing.OPSET = whole
+    return {f"{precision}, attention in parts": (path, reason)}
 
 
 def _precisions(setting: Setting, kind: str) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ import torch
 from transformers.cache_utils import DynamicLayer
 
 from tests.backends.conftest import audio_spec, ragged_sound, ragged_tokens, text_spec
-from zoo.backends import build, cached_stepper, torch_embed, torch_forward
+from zoo.backends import build, torch_embed, torch_forward
+from zoo.backends.running import CachedStepper
 from zoo.backends.transformers.caching import GrowingLayer
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
@@ -58,7 +59,7 @@ def test_a_cached_step_equals_running_it_all_again(left: bool) -> None:
             logits: Array = module(input_ids=ids, attention_mask=torch.ones_like(ids))["logits"][0, -1].numpy()
         return logits
 
-    stepper = cached_stepper(module, "cpu")
+    stepper = CachedStepper(module, "cpu")
     logits = stepper.start(prompts["input_ids"].numpy(), prompts["attention_mask"].numpy())
     for step in range(5):
         assert logits.dtype == np.float32
@@ -73,7 +74,7 @@ def test_a_cached_step_equals_running_it_all_again(left: bool) -> None:
 
 def test_a_stepper_can_be_used_again() -> None:
     module = build(text_spec("gpt2"), task="text-generation", labels=(), seed=0)
-    stepper, prompts = cached_stepper(module, "cpu"), ragged_tokens()
+    stepper, prompts = CachedStepper(module, "cpu"), ragged_tokens()
     first = stepper.start(prompts["input_ids"].numpy(), prompts["attention_mask"].numpy())
     stepper.advance(first.argmax(axis=1))
     np.testing.assert_array_equal(first, stepper.start(prompts["input_ids"].numpy(), prompts["attention_mask"].numpy()))
@@ -103,7 +104,7 @@ def test_the_vocabulary_is_asked_once_a_row_where_all_prompts_end_together() -> 
     module.net.lm_head.register_forward_hook(lambda *given: widths.append(given[2].shape[1]))  # type: ignore[union-attr, operator]
     ids = np.array([[5, 6, 7, 8], [9, 10, 11, 12]])
     left, right = np.array([[0, 1, 1, 1], [1, 1, 1, 1]]), np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
-    stepper = cached_stepper(module, "cpu")
+    stepper = CachedStepper(module, "cpu")
     found = stepper.start(ids, left)
     np.testing.assert_allclose(stepper.start(np.array([[6, 7, 8, 0], ids[1]]), right), found, atol=1e-5)
     assert widths == [1, 4]

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from zoo.backends.fixed import Kept
     from zoo.backends.module import ZooModule
-    from zoo.backends.running import CachedStepper, TorchEmbed, TorchForward
+    from zoo.backends.running import TorchEmbed, TorchForward
     from zoo.backends.sequences import CachedSequences
+    from zoo.tasks.generation import Stepper
 
 _CONVOLUTIONS = ("timm", "torchvision")
 PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")
@@ -167,11 +169,17 @@ def torch_embed(
     return TorchEmbed(module, device, pooling=pooling, precision=precision)
 
 
-def cached_stepper(module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> CachedStepper:
-    """Next-token logits of a language model with a cache, for `zoo.tasks.generation`."""
+@contextmanager
+def stepping(module: ZooModule, device: torch.device, *, precision: str = "fp32") -> Iterator[Stepper]:
+    """A language model with a cache for one generation of `zoo.tasks.generation`."""
     from zoo.backends.running import CachedStepper
 
-    return CachedStepper(module, device, precision=precision)
+    if device.type == "cuda" and getattr(module, "fixes", False):
+        kept: Kept = module.kept  # type: ignore[assignment]
+        with kept.borrowed(module, device, precision) as stepper:
+            yield stepper
+    else:
+        yield CachedStepper(module, device, precision=precision)
 
 
 def check_precision(precision: str) -> None:

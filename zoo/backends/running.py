@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from zoo.backends import memory
 from zoo.backends.module import ZooModule, last_position, position_ids, rows_at
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
+from zoo.tasks.generation import most_probable
 
 _DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -23,10 +25,20 @@ def check_precision(precision: str) -> str:
     return precision
 
 
-def answering(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """The block in which a network answers: under autocast, where it is not to be in fp32."""
-    dtype = _DTYPES[precision]
-    return nullcontext() if dtype is None else torch.autocast(device.type, dtype)
+def lower(precision: str) -> torch.dtype | None:
+    """What autocast multiplies in; None for fp32."""
+    return _DTYPES[check_precision(precision)]
+
+
+def answering(device: torch.device, precision: str, *, cached: bool = True) -> AbstractContextManager[Any]:
+    """The block in which a network answers: under autocast, where it is not to be in fp32.
+
+    cached: whether a weight in the lower precision is kept within the block, which a graph of kernels can't rely on.
+    """
+    dtype = lower(precision)
+    if device.type == "cpu":
+        memory.keep()
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=cached)
 
 
 class HasInputs(Protocol):
@@ -106,6 +118,10 @@ class CachedStepper:
         positions = self.mask.sum(dim=1, keepdim=True)
         self.mask = torch.cat((self.mask, torch.ones_like(ids)), dim=1)
         return to_numpy(self._run(ids, positions)[:, -1])
+
+    def best(self, tokens: Array) -> Array:
+        """The same, but of the logits no more than the place of the largest, int64 `[B]`; -1 where one is no number."""
+        return most_probable(self.advance(tokens))
 
     def select(self, rows: Array) -> None:
         """Keep these rows, in this order: int64 `[K]` indices into the present ones."""

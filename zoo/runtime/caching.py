@@ -12,6 +12,7 @@ from zoo.errors import BundleError
 from zoo.modalities.base import Array
 from zoo.runtime.session import Device, Session
 from zoo.tasks import caching
+from zoo.tasks.generation import most_probable
 
 
 @final
@@ -61,6 +62,9 @@ class CachedGraph:
         # The new token's position is the number of real ones before it, on whichever side the padding is.
         self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
         return self._run(caching.step(ids, self._mask, np.zeros(1, dtype=np.int64), self._cache))[:, 0]
+
+    def best(self, tokens: Array) -> Array:
+        return most_probable(self.advance(tokens))
 
     def select(self, rows: Array) -> None:
         self._mask = self._mask[rows]

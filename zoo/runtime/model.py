@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, final
 
@@ -84,10 +85,10 @@ class BundleModel(Predictor):
     def _state(self) -> Any:
         return None
 
-    def _stepper(self) -> Stepper:
+    def stepping(self) -> AbstractContextManager[Stepper]:
         if isinstance(self.session, CachedSession):
-            return CachedGraph(self.session)
-        return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id)
+            return nullcontext(CachedGraph(self.session))
+        return nullcontext(RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id))
 
     def sequence_stepper(self) -> SequenceStepper:
         if isinstance(self.session, CachedSequenceSession):

@@ -55,6 +55,11 @@ class GenerateOptions:
         texts = all(isinstance(text, str) and text for text in stop)
         _require(texts, "stop", self.stop, "one text or several, not empty")
 
+    @property
+    def greedy(self) -> bool:
+        """Whether nothing but the most probable token of the logits as they are is asked for."""
+        return not self.do_sample and self.repetition_penalty == 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Generated:
@@ -73,8 +78,11 @@ class Stepper(Protocol):
     def advance(self, tokens: Array) -> Array:
         """tokens: int64 `[B]`, one more for each row."""
 
+    def best(self, tokens: Array) -> Array:
+        """As `advance`, but what comes is `most_probable` of the logits, which need not leave their device."""
+
     def select(self, rows: Array) -> None:
-        """Go on with these rows alone, in this order. rows: int64 indices into the current batch."""
+        """Go on with these rows alone, in this order. rows: int64 indices into the current batch, each once."""
 
 
 def generate(
@@ -130,9 +138,13 @@ def _steps(rows: Sequence[_Row], stepper: Stepper, pad_id: int) -> Iterator[None
         return
     ids = pad([np.asarray(row.prompt, dtype=np.int64) for row in rows], pad_id, left=True)
     mask = pad([np.ones(len(row.prompt), dtype=np.int64) for row in rows], 0, left=True)
-    logits = stepper.start(ids, mask)
+    # All rows have the same options.
+    greedy = rows[0].options.greedy
+    found = stepper.start(ids, mask)
+    found = most_probable(found) if greedy else found
     while True:
-        tokens = np.array([row.take(scores) for row, scores in zip(rows, logits, strict=True)], dtype=np.int64)
+        chosen = found if greedy else [row.draw(logits) for row, logits in zip(rows, found, strict=True)]
+        tokens = np.array([row.take(int(token)) for row, token in zip(rows, chosen, strict=True)], dtype=np.int64)
         yield
         going = np.array([i for i, row in enumerate(rows) if row.finished is None], dtype=np.int64)
         if not len(going):
@@ -140,7 +152,7 @@ def _steps(rows: Sequence[_Row], stepper: Stepper, pad_id: int) -> Iterator[None
         if len(going) < len(rows):
             stepper.select(going)
             rows = [rows[i] for i in going]
-        logits = stepper.advance(tokens[going])
+        found = stepper.best(tokens[going]) if greedy else stepper.advance(tokens[going])
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
@@ -153,13 +165,20 @@ def next_token(logits: Array, seen: Array, options: GenerateOptions, rng: np.ran
     """One row's next token. logits: float `[V]`; seen: int64 ids of prompt and answer so far."""
     scores = logits.astype(np.float64)
     if np.isnan(scores).any():
-        raise ZooError("The model's logits are not numbers (NaN): damaged weights, or too low a precision.")
+        raise _not_numbers()
     if options.repetition_penalty != 1.0:
         scores = _penalised(scores, seen, options.repetition_penalty)
     if not options.do_sample:
         return int(scores.argmax())
     candidates, probabilities = _candidates(scores / options.temperature, options)
     return int(candidates[_draw(probabilities, rng)])
+
+
+def most_probable(logits: Array) -> Array:
+    """int64 `[B]`, the token with the largest of each row's logits `[B, V]`, and -1 for a row with a NaN."""
+    # The place of a NaN, where there is one.
+    found = logits.argmax(axis=-1)
+    return np.where(np.isnan(logits[np.arange(len(found)), found]), -1, found)
 
 
 @final
@@ -182,6 +201,9 @@ class RerunStepper:
     def advance(self, tokens: Array) -> Array:
         self._rows = [np.append(row, token) for row, token in zip(self._rows, tokens, strict=True)]
         return self._run()
+
+    def best(self, tokens: Array) -> Array:
+        return most_probable(self.advance(tokens))
 
     def select(self, rows: Array) -> None:
         self._rows = [self._rows[i] for i in rows]
@@ -211,10 +233,15 @@ class _Row:
             raise InputError("The prompt has no tokens. Give a text to continue.")
         self.rng = np.random.default_rng(self.options.seed)
 
-    def take(self, logits: Array) -> int:
-        """Choose the next token and see whether it is the last. logits: `[V]`."""
+    def draw(self, logits: Array) -> int:
+        """The next token, by logits `[V]`."""
         seen = np.concatenate([self.prompt, np.array(self.tokens, dtype=np.int64)])
-        token = next_token(logits, seen, self.options, self.rng)
+        return next_token(logits, seen, self.options, self.rng)
+
+    def take(self, token: int) -> int:
+        """See whether the next token is the last. Raises ZooError for -1, which is none."""
+        if token < 0:
+            raise _not_numbers()
         if token == self.eos_id:
             self.finished = "eos"
             return token
@@ -235,6 +262,10 @@ class _Row:
         # The whole answer, because a stop text may begin in the middle of an earlier token.
         text = self.decode(np.array(self.tokens, dtype=np.int64))
         return any(item in text for item in self.options.stop)
+
+
+def _not_numbers() -> ZooError:
+    return ZooError("The model's logits are not numbers (NaN): damaged weights, or too low a precision.")
 
 
 def _penalised(scores: Array, seen: Array, penalty: float) -> Array:

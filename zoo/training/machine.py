@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
+from zoo.backends import memory
 from zoo.errors import ConfigError
 from zoo.training import dropout
 from zoo.training.config import TrainConfig
@@ -107,6 +108,8 @@ def running(module: nn.Module, config: TrainConfig) -> Iterator[Machine]:
         module.to(machine.device)
         if machine.device.type == "cuda":
             stack.enter_context(_tf32(config.tf32))
+        else:
+            memory.keep()
         seed_all(config.seed + machine.rank)
         if config.compile:
             stack.enter_context(_padded(module))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast, final
 
 import torch
@@ -56,6 +56,36 @@ class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
             wider[0][:, :, :begin], wider[1][:, :, :begin] = self.keys, self.values
         self._room = wider[0], wider[1]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+
+@final
+class FixedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values in tensors of one size: a token's are written at `place`, int64 `[1]`, and all of them come."""
+
+    def __init__(self, keys: Tensor, values: Tensor, place: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.keys, self.values, self.place = keys, values, place
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        room: list[Tensor] = [self.keys, self.values]  # type: ignore[list-item]
+        for held, new in zip(room, (key_states, value_states), strict=True):
+            held.index_copy_(2, self.place, new.to(held.dtype))
+        return room[0], room[1]
+
+
+def can_fix(net: nn.Module) -> bool:
+    """Whether a token's place may be a tensor's to say: upstream says where, and no bias may count on the mask."""
+    return (
+        can_cache(net) and bool(getattr(net, "_can_compile_fullgraph", False)) and not getattr(net.config, "alibi", 0)
+    )
+
+
+def fixed(net: nn.Module, layers: Sequence[Sequence[Tensor]], place: Tensor) -> DynamicCache:
+    """A cache of these keys and values, `[B, heads, C, width]`, which are written to at `place`."""
+    cache = _empty(net)
+    cache.layers = [FixedLayer(keys, values, place) for keys, values in layers]
+    return cache
 
 
 def growing(net: nn.Module) -> DynamicCache:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, final
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from zoo.backends.fixed import Kept
 from zoo.backends.module import ZooModule, last_position, pool, position_ids, rows_at
 from zoo.backends.transformers import packing
-from zoo.backends.transformers.caching import can_cache, filled, flat, growing
+from zoo.backends.transformers.caching import can_cache, can_fix, filled, fixed, flat, growing
 from zoo.backends.transformers.config import first_position, is_causal
 from zoo.backends.transformers.parts import base_of, head_of
 from zoo.spec import ModelSpec, TextInput
@@ -32,6 +34,7 @@ class TextModule(ZooModule):
         self.positions = counted and "position_ids" in inspect.signature(base_of(net).forward).parameters
         self.first_position = first_position(net.config)
         self.packs = packing.prepare(net)
+        self.kept = Kept()
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -59,6 +62,26 @@ class TextModule(ZooModule):
     def fresh_cache(self) -> Any:
         """What a generation begins with: an empty cache; None where upstream has to make its own."""
         return growing(self.net) if self.caches else None
+
+    @property
+    def fixes(self) -> bool:
+        """Whether generation may go on over a cache of one size."""
+        return self.caches and self.positions and self.adapted is None and can_fix(self.net)
+
+    def fixed_cache(self, layers: Sequence[Sequence[Tensor]], place: Tensor) -> Any:
+        """A cache of one size. layers: keys and values `[B, heads, C, width]`. place: the next token's, int64 `[1]`."""
+        return fixed(self.net, layers, place)
+
+    def train(self, mode: bool = True) -> TextModule:
+        if mode:
+            self.kept.clear()
+        super().train(mode)
+        return self
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        # Moved to another device, or dropped from this one.
+        self.kept.clear()
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def cached(
         self,
