@@ -14,16 +14,16 @@ from zoo.backends.memory import _OWN
 # Pages that were asked for while 64 MB were taken, written and given back for the second time.
 FAULTS = """
 import resource
-import numpy as np
+import torch
 from zoo.backends import memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 kept = memory.keep()
-np.ones(8_000_000)
+torch.ones(16_000_000)
 before = faults()
-np.ones(8_000_000)
+torch.ones(16_000_000)
 print(kept, faults() - before)
 """
 
