@@ -47,7 +47,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
             Contestant("transformers generate", f"{_HERE}:generate", given),
             Contestant("transformers pipeline", f"{_HERE}:pipeline", given),
             Contestant("zoo, torch", f"{_HERE}:ours", given, ours=True),
-            *_on_gpu(given, left_out="" if gpu else "for GPUs"),
+            *(_in_half(given) if gpu else ()),
             *bundles(f"{_HERE}:bundle", given, made),
         ]
         # A step reads all the weights, once for all prompts.
@@ -56,17 +56,15 @@ def contests(setting: Setting) -> Iterator[Contest]:
         )
 
 
-def _on_gpu(given: dict[str, Any], left_out: str) -> list[Contestant]:
+def _in_half(given: dict[str, Any]) -> list[Contestant]:
     """In half the bits, which change tokens of random weights; and transformers' own static cache, which compiles."""
     half = {**given, "precision": "bf16"}
+    static = {**half, "static": True}
     return [
-        Contestant("transformers generate, bf16", f"{_HERE}:generate", half, tolerance=None, left_out=left_out),
-        Contestant(
-            "transformers generate, bf16, static cache", f"{_HERE}:generate", {**half, "static": True},
-            tolerance=None, left_out=left_out,
-        ),
-        Contestant("zoo, torch, bf16", f"{_HERE}:ours", half, ours=True, tolerance=None, left_out=left_out),
-    ]  # fmt: skip
+        Contestant("transformers generate, bf16", f"{_HERE}:generate", half, tolerance=None),
+        Contestant("transformers generate, bf16, static cache", f"{_HERE}:generate", static, tolerance=None),
+        Contestant("zoo, torch, bf16", f"{_HERE}:ours", half, ours=True, tolerance=None),
+    ]
 
 
 def generate(

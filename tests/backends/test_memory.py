@@ -11,7 +11,7 @@ import pytest
 
 from zoo.backends.memory import _OWN
 
-# Pages that were asked for by the last ten of thirty rounds, each of which takes 32 MB twice, writes it and gives it back.
+# Pages asked for by the last ten of thirty rounds, each of which takes 32 MB twice, writes it and gives it back.
 FAULTS = """
 import resource
 import torch
