@@ -7,6 +7,7 @@ of them would find nothing. So weights are wider here, and batch norms have the 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,20 @@ def resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     return _saved(model, folder)
 
 
+def small_resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
+    """ResNet-18 of timm with a head of three labels, to be trained."""
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    model = timm.create_model("resnet10t" if tiny else "resnet18", num_classes=len(LABELS))
+    with torch.no_grad():
+        # Freshly made, its norms have seen nothing.
+        for _ in range(20):
+            model.train()(_prepared(model, photographs))
+    return _saved(model, folder, LABELS)
+
+
 def vit(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     """ViT-B/16 of timm; its head tells some photographs apart."""
     import timm
@@ -117,15 +132,15 @@ def vit(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     return _saved(model, folder)
 
 
-def _saved(model: Any, folder: Path) -> Path:
-    """A network of timm, in the form that timm and transformers read."""
+def _saved(model: Any, folder: Path, labels: Sequence[str] = ()) -> Path:
+    """A network of timm, in the form that timm and transformers read. labels: numbered ones, where none are given."""
     from timm.models import save_for_hf
 
     save_for_hf(model.eval(), folder, safe_serialization=True)
     # transformers hands them on beside the same arguments of its own, and fails.
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("model_args", None)
-    config["label_names"] = [f"class {place}" for place in range(model.num_classes)]
+    config["label_names"] = list(labels) or [f"class {place}" for place in range(model.num_classes)]
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     return folder
 
@@ -193,6 +208,31 @@ def wav2vec2(folder: Path, recordings: list[Path], *, tiny: bool) -> Path:
     vocabulary = folder / "letters.json"
     vocabulary.write_text(json.dumps({letter: place for place, letter in enumerate(letters)}), encoding="utf-8")
     Wav2Vec2Processor(extractor, Wav2Vec2CTCTokenizer(str(vocabulary))).save_pretrained(folder)
+    return folder
+
+
+def small_wav2vec2(folder: Path, *, tiny: bool, dropout: float = 0.1) -> Path:
+    """4 layers of width 256 with a head of three labels, freshly initialised, to be trained. Its feature extractor has
+    layer norm: the group norm of others counts padding, in transformers, and would learn something else."""
+    import torch
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    chosen = {**(_TINY_BERT if tiny else sizes), "initializer_range": 0.4 if tiny else 0.1}
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {label: place for place, label in enumerate(LABELS)}}
+    dropped = dict.fromkeys(
+        ("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout", "final_dropout"), dropout
+    )
+    config = Wav2Vec2Config(
+        **chosen, **names, **dropped, conv_dim=(16 if tiny else 256,) * 7, num_conv_pos_embedding_groups=2,
+        feat_extract_norm="layer", do_stable_layer_norm=True, layerdrop=0.0, apply_spec_augment=False,
+        classifier_proj_size=64,
+    )  # fmt: skip
+    Wav2Vec2ForSequenceClassification(config).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(
+        sampling_rate=data.SAMPLING_RATE, do_normalize=True, return_attention_mask=True
+    ).save_pretrained(folder)
     return folder
 
 

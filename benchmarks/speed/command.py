@@ -25,9 +25,15 @@ from benchmarks.speed.work import Setting
 
 # By the half that runs them; each is a module here, with FACTS and contests().
 WORKS = {
-    "cpu": ("text", "images", "audio", "embed", "generate", "finetune", "cold_start", "export_time", "growth"),
-    "gpu": ("ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune"),
-}
+    "cpu": (
+        "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
+        "export_time", "growth",
+    ),
+    "gpu": (
+        "ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune",
+        "finetune_images", "finetune_audio",
+    ),
+}  # fmt: skip
 OTHER = "intel"  # what the files of another CPU are named by
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 

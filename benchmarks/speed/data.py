@@ -60,8 +60,14 @@ def photographs(folder: Path, count: int, *, size: tuple[int, int] = (500, 375),
     return paths
 
 
-def recordings(folder: Path, count: int, *, shortest: float = 2.0, longest: float = 15.0, seed: int = 0) -> list[Path]:
-    """WAV files, mono, 16 bits, of evenly drawn seconds: tones that change five times a second, and noise."""
+def recordings(
+    folder: Path, count: int, *, shortest: float = 2.0, longest: float = 15.0, seed: int = 0,
+    pitch: tuple[float, float] = (100, 1500),
+) -> list[Path]:  # fmt: skip
+    """WAV files, mono, 16 bits, of evenly drawn seconds: tones that change five times a second, and noise.
+
+    pitch: Hz, between which the tones are.
+    """
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,8 +75,8 @@ def recordings(folder: Path, count: int, *, shortest: float = 2.0, longest: floa
     paths = []
     for place in range(count):
         samples = round(rng.uniform(shortest, longest) * SAMPLING_RATE)
-        pitch = np.repeat(rng.uniform(100, 1500, samples // 3200 + 1), 3200)[:samples]
-        sound = 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / SAMPLING_RATE) + 0.05 * rng.normal(size=samples)
+        tones = np.repeat(rng.uniform(*pitch, samples // 3200 + 1), 3200)[:samples]
+        sound = 0.3 * np.sin(2 * np.pi * np.cumsum(tones) / SAMPLING_RATE) + 0.05 * rng.normal(size=samples)
         paths.append(folder / f"{place:05}.wav")
         with wave.open(str(paths[-1]), "wb") as file:
             file.setnchannels(1)

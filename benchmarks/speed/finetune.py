@@ -1,26 +1,17 @@
-"""A small BERT learns labels of ragged texts: equal updates, batches and rates.
-
-What is compared first is a proof: all rows are one batch and nothing is dropped out, so that order and chance have no
-part, and after some updates the scores must be equal. In the rounds each has a seed of its own, and the losses tell how
-much was learned.
-"""
+"""A small BERT learns labels of ragged texts."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import random
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.speed import checkpoints, data
-from benchmarks.speed.answers import Answer
 from benchmarks.speed.checkpoints import LABELS
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, read
+from benchmarks.speed.learning import Job, Scores, labelled, of_trainer, of_zoo
+from benchmarks.speed.work import Setting
 
 FACTS = {
     "title": "Fine-tuning",
@@ -29,20 +20,18 @@ FACTS = {
 }
 _HERE = "benchmarks.speed.finetune"
 _BATCH = 16
-_RATE = 5e-4
-_UPDATES_OF_PROOF = 6
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    folder = checkpoints.small_bert(setting.folder / "bert", tiny=setting.quick)
-    sure = checkpoints.small_bert(setting.folder / "sure", tiny=setting.quick, dropout=0.0)
     longest, count, updates = (60, 32, 2) if setting.quick else (512, 320, 40)
     given = {
-        "folder": str(folder),
-        "sure": str(sure),
+        "folder": str(checkpoints.small_bert(setting.folder / "bert", tiny=setting.quick)),
+        "sure": str(checkpoints.small_bert(setting.folder / "sure", tiny=setting.quick, dropout=0.0)),
         "train": setting.kept("train", _rows(count, longest, 0)),
         "test": setting.kept("test", _rows(setting.size(128, 8), longest, 9000)),
         "updates": updates,
+        "batch": _BATCH,
+        "rate": 5e-4,
         "device": setting.device,
     }
     grouped = {**given, "strategy": "group_by_length"}
@@ -80,106 +69,30 @@ def _rows(count: int, longest: int, seed: int) -> list[tuple[str, str]]:
     return rows
 
 
-def trainer(
-    folder: str, sure: str, train: str, test: str, updates: int, device: str, strategy: str = "random",
-    fast: bool = False,
-) -> Ready:  # fmt: skip
+def trainer(strategy: str = "random", fast: bool = False, **given: Any) -> Ready:
     """strategy: `train_sampling_strategy` of TrainingArguments; "random" is its default. fast: bf16 and compiled."""
-    from transformers import (
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-        DataCollatorWithPadding,
-        Trainer,
-        TrainingArguments,
-    )
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = [
-        {**tokenizer(text, truncation=True), "labels": LABELS.index(label)} for text, label in read(train)
-    ]  # fmt: skip
-    texts, labels = map(list, zip(*read(test), strict=True))
-
-    def make(checkpoint: str, some: Sequence[Any], steps: int, seed: int) -> Any:
-        return Trainer(
-            model=AutoModelForSequenceClassification.from_pretrained(checkpoint),
-            args=TrainingArguments(
-                output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=_BATCH,
-                learning_rate=_RATE, lr_scheduler_type="linear", warmup_steps=updates // 10, weight_decay=0.01,
-                train_sampling_strategy=strategy, save_strategy="no", report_to=[], disable_tqdm=True, seed=seed,
-                use_cpu=device == "cpu", bf16=fast, torch_compile=fast,
-            ),
-            train_dataset=some, data_collator=DataCollatorWithPadding(tokenizer),
-        )  # fmt: skip
-
-    def proof() -> Answer:
-        made = make(sure, rows[:_BATCH], _UPDATES_OF_PROOF, seed=0)
-        made.train()
-        return _answer(_scores(made.model.eval(), tokenizer, texts))
-
-    def run(made: Any) -> Answer:
-        start = time.perf_counter()
-        made.train()
-        seconds = time.perf_counter() - start
-        return _answer(_scores(made.model.eval(), tokenizer, texts), labels, seconds)
-
-    seeds = itertools.count()
-    return Ready(run, lambda: make(folder, rows, updates, next(seeds)), proof)
-
-
-def _scores(model: Any, tokenizer: Any, texts: Sequence[str]) -> list[dict[str, float]]:
     import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
-    found = []
-    with torch.inference_mode():
-        for text in texts:
-            batch = tokenizer(text, truncation=True, return_tensors="pt").to(model.device)
-            found.append(dict(zip(LABELS, model(**batch).logits.softmax(-1)[0].tolist(), strict=True)))
-    return found
+    job = Job(**given)
+    tokenizer = AutoTokenizer.from_pretrained(job.folder)
+    texts, _ = job.tested
+
+    def scores(model: Any) -> Scores:
+        found = []
+        with torch.inference_mode():
+            for text in texts:
+                batch = tokenizer(text, truncation=True, return_tensors="pt").to(model.device)
+                found.append(labelled(model.config.id2label, model(**batch).logits.softmax(-1)[0]))
+        return found
+
+    return of_trainer(
+        job, AutoModelForSequenceClassification.from_pretrained,
+        [{**tokenizer(text, truncation=True), "labels": LABELS.index(label)} for text, label in job.rows],
+        scores, DataCollatorWithPadding(tokenizer), train_sampling_strategy=strategy, bf16=fast, torch_compile=fast,
+    )  # fmt: skip
 
 
-def _answer(
-    scores: Sequence[Mapping[str, float]], labels: Sequence[str] = (), seconds: float | None = None
-) -> Answer:  # fmt: skip
-    """labels, seconds: of a run that is timed, whose loss on these texts is a figure of its own."""
-    numbers = [[found[label] for label in LABELS] for found in scores]
-    if seconds is None:
-        return Answer(numbers=numbers)
-    loss = sum(-math.log(max(found[label], 1e-12)) for found, label in zip(scores, labels, strict=True)) / len(labels)
-    return Answer(numbers=numbers, figures={"seconds": seconds, "loss": loss})
-
-
-def ours(
-    folder: str, sure: str, train: str, test: str, updates: int, device: str, fast: bool = False
-) -> Ready:  # fmt: skip
+def ours(fast: bool = False, **given: Any) -> Ready:
     """fast: bf16 and compiled; else fp32, as the reference, on a GPU too."""
-    import zoo
-
-    rows = [(text, label) for text, label in read(train)]
-    texts, labels = map(list, zip(*read(test), strict=True))
-    seeds = itertools.count()
-
-    def load(checkpoint: str) -> Any:
-        return zoo.load(checkpoint, task="text-classification", device=device)
-
-    def learn(model: Any, some: Sequence[Any], steps: int, seed: int) -> None:
-        model.finetune(
-            some, None, max_steps=steps, epochs=1000, batch_size=_BATCH, learning_rate=_RATE, scheduler="linear",
-            warmup_steps=updates // 10, weight_decay=0.01, lint=False, progress=False, seed=seed,
-            compile=fast, precision="bf16" if fast else "fp32",
-        )  # fmt: skip
-
-    def told(model: Any) -> list[dict[str, float]]:
-        return [{item.label: item.score for item in one.top} for one in model.predict(texts)]
-
-    def proof() -> Answer:
-        model = load(sure)
-        learn(model, rows[:_BATCH], _UPDATES_OF_PROOF, seed=0)
-        return _answer(told(model))
-
-    def run(model: Any) -> Answer:
-        start = time.perf_counter()
-        learn(model, rows, updates, next(seeds))
-        seconds = time.perf_counter() - start
-        return _answer(told(model), labels, seconds)
-
-    return Ready(run, lambda: load(folder), proof)
+    return of_zoo(Job(**given), "text-classification", compile=fast, precision="bf16" if fast else "fp32")

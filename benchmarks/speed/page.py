@@ -138,7 +138,9 @@ def _told(result: Mapping[str, Any]) -> str:
 
 
 _TICKS = (0.5, 1, 2, 5, 10, 20)
-_SHORT = ("text", "images", "audio", "embed", "generate", "finetune", "cold_start")
+_SHORT = (
+    "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
+)  # fmt: skip
 _OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
 
 
