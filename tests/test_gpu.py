@@ -97,6 +97,20 @@ def test_a_replayed_step_in_a_lower_precision_is_near(precision: str) -> None:
         found, wanted = ours.advance(tokens), plain.advance(tokens)
 
 
+def test_a_step_that_waits_for_the_device_goes_on_without_a_graph() -> None:
+    module = tiny_model("gpt2").to("cuda").module
+    module.net.lm_head.register_forward_hook(lambda layer, given, logits: print(logits.sum().item()))  # type: ignore[union-attr, operator]
+    ours, plain = fixed.FixedStepper(module, "cuda"), CachedStepper(module, "cuda")
+    ids, mask = np.array([[0, 5, 6], [7, 8, 9]]), np.array([[0, 1, 1], [1, 1, 1]])
+    found, wanted = ours.start(ids, mask), plain.start(ids, mask)
+    for _ in range(3):
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
+        tokens = wanted.argmax(axis=1)
+        found, wanted = ours.advance(tokens), plain.advance(tokens)
+    assert ours._room is not None
+    assert ours._room._graph is None
+
+
 def test_no_step_of_generation_waits_for_the_device_but_to_read_its_tokens() -> None:
     import torch
 

@@ -171,20 +171,37 @@ class Room:
         self._place += 1
         self._positions += 1
 
-    def _captured(self, device: torch.device) -> torch.cuda.CUDAGraph:
-        """The step as a graph: what it writes lies where it lay when it was made."""
+    def _captured(self, device: torch.device) -> torch.cuda.CUDAGraph | None:
+        """The step as a graph: what it writes lies where it lay when it was made. None for a step that waits for the
+        device, which goes on kernel by kernel."""
         with torch.cuda.device(device):
             aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 # Libraries choose their kernels and take their memory at a first run, which no graph may hold.
-                for _ in range(2):
-                    self._step()
+                self._step()
+                waits = self._waits()
             torch.cuda.current_stream().wait_stream(aside)
+            if waits:
+                return None
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 self._step()
         return graph
+
+    def _waits(self) -> bool:
+        """Whether numbers on the device decide what is run, as with experts or positions that are scaled by length."""
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            self._step()
+        except RuntimeError as error:
+            if "synchroniz" not in str(error):
+                raise
+            return True
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+        return False
 
 
 def _longer(part: Tensor, capacity: int) -> Tensor:
@@ -213,7 +230,7 @@ class Kept:
     def borrowed(self, module: nn.Module, device: torch.device, precision: str) -> Iterator[FixedStepper]:
         """One that nobody else has. A graph reads weights where they lay, and a lower precision is a copy of them."""
         weights = itertools.chain(module.parameters(), module.buffers())
-        state = (device, precision, tuple((part.data_ptr(), part._version) for part in weights))
+        state = (device, precision, tuple((part.data_ptr(), _changes(part)) for part in weights))
         try:
             found, stepper = self._kept.pop()
         except IndexError:
@@ -222,6 +239,11 @@ class Kept:
             stepper = FixedStepper(module, device, precision=precision)
         yield stepper
         self._kept[:] = [(state, stepper)]
+
+
+def _changes(part: Tensor) -> int:
+    """How often it was written to, as far as torch counts it."""
+    return 0 if part.is_inference() else part._version
 
 
 def lowered(net: nn.Module, dtype: torch.dtype | None) -> nn.Module:
