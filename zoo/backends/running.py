@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.backends import memory
+from zoo import memory
 from zoo.backends.module import ZooModule, last_position, position_ids, rows_at
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
-from zoo.backends import memory
+from zoo import memory
 from zoo.errors import ConfigError
 from zoo.training import dropout
 from zoo.training.config import TrainConfig

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from zoo.backends.memory import _OWN
+from zoo.memory import _OWN
 
 # Pages asked for by the last ten of thirty rounds, each of which takes 32 MB twice, writes it and gives it back.
 FAULTS = """
 import resource
 import torch
-from zoo.backends import memory
+from zoo import memory
 
 def round():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -51,7 +51,7 @@ def test_a_second_batch_takes_the_memory_of_the_first() -> None:
 
 
 def test_another_allocator_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from zoo.backends import memory
+    from zoo import memory
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert memory.keep.__wrapped__() is False
