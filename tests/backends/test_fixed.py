@@ -141,7 +141,7 @@ def borrowed(module: ZooModule, precision: str = "fp32") -> FixedStepper:
         return stepper  # type: ignore[no-any-return]
 
 
-def test_a_stepper_is_kept_while_the_weights_are_what_they_were() -> None:
+def test_a_stepper_is_kept_while_the_weights_are_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_of("gpt2")
     first = borrowed(module)
     assert borrowed(module) is first
@@ -153,7 +153,13 @@ def test_a_stepper_is_kept_while_the_weights_are_what_they_were() -> None:
     first = borrowed(module)
     module.net.lm_head.weight = torch.nn.Parameter(module.net.lm_head.weight.detach().clone())  # type: ignore[union-attr]
     assert borrowed(module) is not first
-    # What is moved or trained has no use for it, and its memory is wanted.
+    # What takes much memory is not kept, and what is moved or trained has no use for it.
+    first = borrowed(module)
+    first.start(*prompts())
+    with monkeypatch.context() as patched:
+        patched.setattr(fixed, "_KEPT", first.nbytes - 1)
+        assert borrowed(module) is first
+        assert borrowed(module) is not first
     for use in (module.train, module.double):
         borrowed(module)
         assert module.kept._kept  # type: ignore[union-attr]

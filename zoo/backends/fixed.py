@@ -21,6 +21,7 @@ from zoo.modalities.base import Array
 
 _LEAST = 128  # tokens of the smallest room
 _ROOMY = 8  # how many times more room than needed is taken, rather than another graph made
+_KEPT = 2**30  # bytes of keys and values that may stay on the device between two generations
 
 
 @final
@@ -81,6 +82,11 @@ class FixedStepper:
         room.run()
         return room
 
+    @property
+    def nbytes(self) -> int:
+        """Of the room."""
+        return self._room.nbytes if self._room is not None else 0
+
     def _move(self, layers: Sequence[tuple[Tensor, Tensor]], mask: Tensor) -> Room:
         """Into a room with as many rows as these, and with space for more than their tokens."""
         batch, length = mask.shape
@@ -126,6 +132,10 @@ class Room:
         self._cache = make(self._layers, self._place)
         self._length = 0
         self._graph = self._captured(device) if device.type == "cuda" else None
+
+    @property
+    def nbytes(self) -> int:
+        return sum(part.nbytes for pair in self._layers for part in pair)
 
     @property
     def full(self) -> bool:
@@ -228,7 +238,8 @@ class Kept:
 
     @contextmanager
     def borrowed(self, module: nn.Module, device: torch.device, precision: str) -> Iterator[FixedStepper]:
-        """One that nobody else has. A graph reads weights where they lay, and a lower precision is a copy of them."""
+        """One that nobody else has; it is not kept afterwards where its room is large. A graph reads weights where they
+        lay, and a lower precision is a copy of them."""
         weights = itertools.chain(module.parameters(), module.buffers())
         state = (device, precision, tuple((part.data_ptr(), _changes(part)) for part in weights))
         try:
@@ -238,7 +249,7 @@ class Kept:
         if stepper is None or found != state:
             stepper = FixedStepper(module, device, precision=precision)
         yield stepper
-        self._kept[:] = [(state, stepper)]
+        self._kept[:] = [(state, stepper)] if stepper.nbytes <= _KEPT else []
 
 
 def _changes(part: Tensor) -> int:
