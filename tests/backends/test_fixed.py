@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
+import weakref
 from typing import Any
 
 import numpy as np
@@ -191,6 +193,19 @@ def test_a_copy_of_a_module_keeps_nothing() -> None:
         np.testing.assert_allclose(
             borrowed(other).start(*prompts()), CachedStepper(module, "cpu").start(*prompts()), atol=1e-6
         )
+
+
+def test_what_is_kept_is_gone_with_its_module() -> None:
+    module = module_of("gpt2")
+    stepper = borrowed(module)
+    stepper.start(*prompts())
+    gone = weakref.ref(module), weakref.ref(stepper)
+    gc.disable()
+    try:
+        del module, stepper
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_on_the_cpu_a_cache_that_grows_is_read_and_no_more() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, final
@@ -92,7 +93,7 @@ class FixedStepper:
         batch, length = mask.shape
         room = self._room
         if room is None or room.batch != batch or not length < room.capacity <= _ROOMY * max(length, _LEAST):
-            self._room = None  # its memory is free before there is another
+            self._room = None  # what of it is not in `layers` is free before there is another
             capacity = max(_LEAST, 1 << length.bit_length())
             room = Room(self._net, self._module.fixed_cache, layers, capacity, self._precision)
         room.fill(layers, mask)
@@ -247,7 +248,8 @@ class Kept:
         except IndexError:
             found = stepper = None
         if stepper is None or found != state:
-            stepper = FixedStepper(module, device, precision=precision)
+            # The module holds it and not the other way round, so that both are gone, with their memory, when that is.
+            stepper = FixedStepper(weakref.proxy(module), device, precision=precision)
         yield stepper
         self._kept[:] = [(state, stepper)] if stepper.nbytes <= _KEPT else []
 

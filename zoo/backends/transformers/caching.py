@@ -75,7 +75,8 @@ class FixedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
 
 
 def can_fix(net: nn.Module) -> bool:
-    """Whether a token's place may be a tensor's to say: upstream says where, and no bias may count on the mask."""
+    """Whether a step may run over keys of one size, with its place told by a tensor: upstream knows which networks do.
+    A bias by distance (alibi) is counted on the mask, which is another one there."""
     return (
         can_cache(net) and bool(getattr(net, "_can_compile_fullgraph", False)) and not getattr(net.config, "alibi", 0)
     )
