@@ -13,8 +13,8 @@ PAGE = ROOT / "docs" / "quality.md"
 HEAD = """# What training reaches
 
 Written by `python benchmarks/quality/page.py`; not by hand. Each table is of a script that anyone can run, with the
-same model trained by what one would otherwise use, at equal data, epochs, batch and peak rate, in turn in one process.
-The mean over the seeds, the lowest and the highest.
+same model trained by what one would otherwise use, at equal data, epochs, batch and peak rate, in turn in one process;
+of entities this project's row is of a later run than the other. The mean over the seeds, the lowest and the highest.
 """
 TITLES = {
     "entities": "Named entities",
