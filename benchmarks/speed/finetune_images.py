@@ -127,7 +127,7 @@ def loop(best: bool = False, **given: Any) -> Ready:
         model, loader, updates = made
         model.train()
         optimizer = create_optimizer_v2(model, opt="adamw", lr=job.rate, weight_decay=0.01)
-        warm = max(job.updates // 10, 0)
+        warm = job.updates // 10
         rates = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: step / warm if step < warm else max(updates - step, 0) / max(updates - warm, 1),

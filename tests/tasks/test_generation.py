@@ -13,6 +13,7 @@ from zoo.tasks.generation import (
     RerunStepper,
     cut_at_stop,
     generate,
+    most_probable,
     next_token,
     settled,
     stream,
@@ -63,6 +64,23 @@ def test_greedy() -> None:
 def test_the_end_of_text_ends_a_row_and_not_the_others() -> None:
     found = run([[7], [1], [8]], max_new_tokens=4)
     assert found == [Generated((8,), "eos"), Generated((2, 3, 4, 5), "length"), Generated((), "eos")]
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True}, {"repetition_penalty": 1.5}])
+def test_logits_that_are_no_numbers_end_a_generation(options: dict[str, Any]) -> None:
+    def broken(inputs: dict[str, Array]) -> dict[str, Array]:
+        logits = model(inputs)["logits"]
+        # From the second token of the second row on.
+        logits[1, 2:, 4] = np.nan
+        return {"logits": logits}
+
+    with pytest.raises(ZooError, match="NaN"):
+        run([[1, 2], [3, 4]], broken, max_new_tokens=3, **options)
+
+
+def test_the_most_probable_token_of_each_row() -> None:
+    logits = np.array([[0.5, 2.0, 1.0], [3.0, np.nan, 4.0], [7.0, 7.0, -np.inf]], dtype=np.float32)
+    assert most_probable(logits).tolist() == [1, -1, 0]
 
 
 def test_no_prompts_and_an_empty_prompt() -> None:
