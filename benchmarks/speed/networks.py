@@ -122,21 +122,23 @@ KINDS: Mapping[str, Callable[[str, Sequence[str], str], Network]] = {
 
 
 def gflop(kind: str, folder: str, inputs: Sequence[str], *, training: bool) -> float:
-    """Of one item, as torch counts the products and convolutions of a pass, and of the way back where it trains."""
+    """Of an item, on average, as torch counts the products and convolutions of a pass, and of the way back where it
+    trains."""
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = KINDS[kind](folder, inputs[:1], "cpu")
-    network.module.train(training)
     # The fused attention of a CPU is not counted; its products are.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        if training:
-            network.loss(network.module, network.batch).backward()
-        else:
-            with torch.no_grad():
-                network.outputs(network.module, network.batch)
-    return float(counter.get_total_flops()) / 1e9
+        for item in inputs:
+            network = KINDS[kind](folder, [item], "cpu")
+            network.module.train(training)
+            if training:
+                network.loss(network.module, network.batch).backward()
+            else:
+                with torch.no_grad():
+                    network.outputs(network.module, network.batch)
+    return float(counter.get_total_flops()) / 1e9 / len(inputs)
 
 
 def autocast(device: str, *, fast: bool) -> Any:

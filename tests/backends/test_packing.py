@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import zoo
 from tests.tiny import FAMILIES, family, tiny, without_dropout
 from zoo.backends import build
+from zoo.backends.transformers import packing
 from zoo.backends.transformers.packing import _LAYERS
 from zoo.backends.transformers.parts import base_of
 from zoo.modalities import make_encoder
@@ -130,10 +132,56 @@ def test_threads_do_not_see_each_others_masks() -> None:
             np.testing.assert_allclose(found, wanted, atol=2e-6)
 
 
-@pytest.mark.gpu
-def test_a_gpu_is_given_padded_batches() -> None:
-    module, inputs = module_of("bert-base-uncased")
-    seen = widths(module)
+def of_a_gpu(query: Any, key: Any, value: Any, begins: Any, same: Any, longest: int, and_: int, *, scale: Any) -> Any:
+    """What torch says that its kernel computes, in fp32: `[N, heads, width]` of texts one after another."""
+    assert begins is same
+    assert begins.dtype == torch.int32
+    assert longest == and_ >= begins.diff().max()
+    found = torch.empty_like(query)
+    for begin, end in pairwise(begins.tolist()):
+        q, k, v = (tensor[begin:end].float().transpose(0, 1) for tensor in (query, key, value))
+        scores = q @ k.transpose(1, 2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+        found[begin:end] = (scores.softmax(-1) @ v).transpose(0, 1).to(found.dtype)
+    return found
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", PACKED.values())
+def test_answers_by_the_kernel_of_a_gpu_are_those_of_padded_batches(
+    name: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if task not in zoo.info(name).tasks:
+        pytest.skip(f"{name} is not for {task}")
+    module, inputs = module_of(name, task)
+    real = inputs["attention_mask"].bool()
+    monkeypatch.setattr(module, "packs", False)
     with torch.inference_mode():
-        module.cuda()(**{key: value.cuda() for key, value in inputs.items()})
+        expected = module(**inputs)
+    monkeypatch.setattr(module, "packs", True)
+    seen = widths(module)
+    monkeypatch.setattr(packing, "_one_by_one", lambda device: False)
+    monkeypatch.setattr(packing, "_answers", lambda device: True)
+    monkeypatch.setattr(packing, "varlen_attn", of_a_gpu)
+    with torch.inference_mode():
+        found = module(**inputs)
+    assert {shape[:2] for shape in seen} == {(1, int(real.sum()))}
+    for key, value in found.items():
+        places = real if value.shape[: real.dim()] == real.shape else slice(None)
+        torch.testing.assert_close(value[places], expected[key][places], rtol=0, atol=2e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_a_gpu_leaves_padding_out_in_a_lower_precision_alone(precision: torch.dtype | None) -> None:
+    module, inputs = module_of("bert-base-uncased")
+    expected = module(**inputs)["logits"]
+    seen = widths(module)
+    there = {key: value.cuda() for key, value in inputs.items()}
+    with torch.inference_mode(), torch.autocast("cuda", precision, enabled=precision is not None):
+        found = module.cuda()(**there)["logits"]
+    real = (1, int(inputs["attention_mask"].sum()))
+    assert seen.pop()[:2] == (inputs["attention_mask"].shape if precision is None else real)
+    torch.testing.assert_close(found.float().cpu(), expected, rtol=0, atol=1e-4 if precision is None else 2e-2)
+    with torch.autocast("cuda", torch.bfloat16):
+        module(**there)["logits"].float().sum().backward()
     assert seen.pop()[:2] == inputs["attention_mask"].shape
