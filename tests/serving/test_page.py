@@ -22,7 +22,8 @@ import uvicorn
 from PIL import Image
 
 from tests.serving.conftest import MODELS, wav
-from zoo.runtime.serve import App, Settings, running
+from zoo.runtime.serve import App, Settings, worker
+from zoo.runtime.serve.listening import listening
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -59,8 +60,8 @@ OPTIONS = {"finder": {"threshold": 0, "top_k": 1}, "writer": {"do_sample": True,
 @contextmanager
 def serving(bundles: list[Path], settings: Settings) -> Iterator[str]:
     """The address of a server in a thread of this process."""
-    server = uvicorn.Server(running._config(App(bundles, settings), settings))
-    with running._listening(settings) as listener:
+    server = uvicorn.Server(worker._config(App(bundles, settings)))
+    with listening(settings) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
         thread.start()
