@@ -394,8 +394,20 @@ def test_a_bundle_answers_where_torch_can_not_be_imported(pets: Path, pets_bundl
 
 
 def test_a_bundle_has_nothing_left_to_choose(pets_bundle: Path) -> None:
-    message = fails("predict", pets_bundle, "x.png", "--labels", "a,b", "--weights", "none")
-    assert "--labels, --weights" in message
+    message = fails("predict", pets_bundle, "x.png", "--labels", "a,b", "--weights", "none", "--compile")
+    assert "--labels, --compile, --weights" in message
+
+
+def test_what_torch_answers_by_is_chosen(pets: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[zoo.Model] = []
+    load = zoo.load
+    monkeypatch.setattr(zoo, "load", lambda *given, **named: made.append(load(*given, **named)) or made[-1])  # type: ignore[func-returns-value]
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    picture = next(iter(sorted(folder.rglob("*.png"))))
+    ok("predict", pets, picture, "--precision", "bf16", "--device", "cpu")
+    assert (made[-1].precision, made[-1].compile) == ("bf16", False)
+    assert "needs a C++ compiler" in fails("predict", pets, picture, "--compile", "--device", "cpu")
 
 
 def test_random_weights_touch_no_network() -> None:

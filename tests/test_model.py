@@ -350,6 +350,15 @@ def test_what_writes_computes_its_tokens_in_bf16_too(name: str) -> None:
     assert 0 < np.abs(exact - less).max() < 0.05 * np.abs(exact).max()
 
 
+def test_what_is_measured_is_computed_in_bf16_too() -> None:
+    model = text_model(task="text-classification", labels=["neg", "pos"])
+    seen: list[bool] = []
+    model.module.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    for model.precision in ("fp32", "bf16"):
+        model.evaluate(ROWS)
+    assert seen == [False, True]
+
+
 def test_a_bundle_of_a_model_in_bf16_is_compared_with_answers_in_fp32(tmp_path: Path) -> None:
     model = text_model(task="text-classification", labels=["neg", "pos"])
     exact = [result.top[0].score for result in model.predict([text for text, _ in ROWS])]

@@ -29,6 +29,7 @@ def load(
     tokenizer: str | Path | tokenizers.Tokenizer | None = None,
     device: str | None = None,
     precision: str = "fp32",
+    compile: bool = False,
     seed: int | None = None,
     problem_type: ProblemType | None = None,
     input: Mapping[str, Any] | None = None,
@@ -46,6 +47,8 @@ def load(
     device: "cpu", "cuda", ...; the best there is when None.
     precision: what predict(), embed() and evaluate() compute in: "fp32", or torch's autocast to "bf16" or "fp16", which
         is for GPUs. Fine-tuning has an option of its own; a bundle is compared with answers in fp32.
+    compile: answer by torch.compile: the first answers take the compiler a minute or more, later ones less time than
+        without. Of generation it is the step of one token, on CUDA. On a CPU it needs a C++ compiler.
     seed: of random weights and new heads.
     problem_type: of a classification: "single_label_classification", "multi_label_classification" or "regression".
     input: changes of how raw inputs are read, by the names of the spec's `input`, such as {"channels": 1} for grey
@@ -70,7 +73,7 @@ def load(
         input=input,
         decoder=decoder,
     )
-    return Model(parts, device=device, precision=precision)
+    return Model(parts, device=device, precision=precision, compile=compile)
 
 
 def export(

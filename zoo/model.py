@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from zoo import __version__, adapters, backends, bundle, hub, learning, loading
+from zoo import __version__, adapters, backends, bundle, compiler, hub, learning, loading
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DeviceError
 from zoo.inference import Batch, BatchSize, Forward, OnError
@@ -39,14 +39,17 @@ class Model(Predictor):
 
     module: the torch module, for whoever wants it bare (`module.net` is the upstream library's own; weights of
         convolutions lie channels-last, so that `safetensors.torch.save_file` wants them `.contiguous()`).
-    precision: what torch answers in, as of `load`.
+    precision, compile: what torch answers in, and whether by its compiler, as of `load`.
     history: one record an epoch of the last finetune().
     meant: whether the task was asked for, or saved with the model, so that data can't choose another.
     """
 
-    def __init__(self, parts: Parts, *, device: str | None = None, precision: str = "fp32") -> None:
+    def __init__(
+        self, parts: Parts, *, device: str | None = None, precision: str = "fp32", compile: bool = False
+    ) -> None:
         backends.check_precision(precision)
         self.precision = precision
+        self.compile = compile
         self.spec = parts.spec
         self.encoder = parts.encoder
         self.task = zoo_tasks.make(parts.task, parts.spec, labels_for(parts.task, parts.spec))
@@ -54,6 +57,8 @@ class Model(Predictor):
         self.history: tuple[dict[str, Any], ...] = parts.history
         self.meant = parts.meant
         self.to(device)
+        if compile:
+            compiler.check(self.device.type)
 
     @property
     def device(self) -> torch.device:
@@ -65,7 +70,7 @@ class Model(Predictor):
 
     @property
     def packs(self) -> bool:
-        return self.module.packs and not self.accelerated
+        return self.module.packs and not (self.accelerated or self.compile)
 
     def to(self, device: str | None) -> Model:
         """Move to "cpu", "cuda", "cuda:1", ...; None is the best there is. Returns the model itself."""
@@ -74,10 +79,14 @@ class Model(Predictor):
 
     def forward(self, batch: Batch) -> dict[str, Array]:
         self._needs_head("predict")
-        return backends.torch_forward(self.module, self.device, precision=self.precision)(batch)
+        return backends.torch_forward(self.module, self.device, **self._how)(batch)
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"precision": self.precision, "compile": self.compile}
 
     def _embedder(self, pooling: Pooling | None) -> Forward:
-        return backends.torch_embed(self.module, self.device, pooling=pooling, precision=self.precision)
+        return backends.torch_embed(self.module, self.device, pooling=pooling, **self._how)
 
     def _state(self) -> Any:
         import torch
@@ -87,7 +96,7 @@ class Model(Predictor):
         return id(self.module), found.cpu().numpy().tobytes()
 
     def stepping(self) -> AbstractContextManager[Stepper]:
-        return backends.stepping(self.module, self.device, precision=self.precision)
+        return backends.stepping(self.module, self.device, **self._how)
 
     def sequence_stepper(self) -> SequenceStepper:
         return backends.sequence_stepper(self.module, precision=self.precision)
@@ -205,6 +214,8 @@ class Model(Predictor):
             on_error=on_error,
             history=self.history,
             writer=self.writer(predict_with_generate, generation),
+            call=backends.torch_call(self.module, self.device, **self._how),
+            packs=self.packs,
         )
         # Rows that were left out when reading were the user's too.
         return replace(report, skipped=(*rows.skipped, *report.skipped))
@@ -306,7 +317,7 @@ class Model(Predictor):
     def _copy(self) -> Model:
         """Another model with the same weights."""
         parts = Parts(self.spec, self.task.name, self.encoder, copy.deepcopy(self.module), self.history, self.meant)
-        return Model(parts, device=str(self.device), precision=self.precision)
+        return Model(parts, device=str(self.device), **self._how)
 
     def __repr__(self) -> str:
         head = f", {len(self.labels)} labels" if self.labels else ""

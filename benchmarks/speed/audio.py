@@ -93,9 +93,7 @@ def loop(folder: str, inputs: str, device: str) -> Ready:
 def ours(folder: str, inputs: str, device: str, compiled: bool = False, batch_size: int | None = None) -> Ready:
     import zoo
 
-    model = zoo.load(folder, task=_TASK, device=device)
-    if compiled:
-        model.module.compile(dynamic=True)
+    model = zoo.load(folder, task=_TASK, device=device, compile=compiled)
     paths = read(inputs)
     return Ready(lambda: _told(item.text for item in model.predict(paths, batch_size=batch_size or "auto")))
 

@@ -64,6 +64,9 @@ def _in_half(given: dict[str, Any]) -> list[Contestant]:
         Contestant("transformers generate, bf16", f"{_HERE}:generate", half, tolerance=None),
         Contestant("transformers generate, bf16, static cache", f"{_HERE}:generate", static, tolerance=None),
         Contestant("zoo, torch, bf16", f"{_HERE}:ours", half, ours=True, tolerance=None),
+        Contestant(
+            "zoo, torch, bf16, compiled", f"{_HERE}:ours", {**half, "compiled": True}, ours=True, tolerance=None
+        ),
     ]
 
 
@@ -104,10 +107,10 @@ def pipeline(folder: str, inputs: str, device: str, tokens: int) -> Ready:
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, tokens: int, precision: str = "fp32") -> Ready:
+def ours(folder: str, inputs: str, device: str, tokens: int, precision: str = "fp32", compiled: bool = False) -> Ready:
     import zoo
 
-    model = zoo.load(folder, task="text-generation", device=device, precision=precision)
+    model = zoo.load(folder, task="text-generation", device=device, precision=precision, compile=compiled)
     prompts = read(inputs)
     return Ready(lambda: Answer([item.text for item in model.predict(prompts, max_new_tokens=tokens, do_sample=False)]))
 

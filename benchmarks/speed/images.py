@@ -107,9 +107,7 @@ def ours(folder: str, inputs: str, device: str, compiled: bool = False, alone: b
     """alone: the network on prepared batches, without reading, preparing and naming."""
     import zoo
 
-    model = zoo.load(folder, device=device)
-    if compiled:
-        model.module.compile(dynamic=False)
+    model = zoo.load(folder, device=device, compile=compiled)
     paths = read(inputs)
     return _alone(model, paths) if alone else Ready(lambda: _of_results(model.predict(paths)))
 

@@ -64,9 +64,13 @@ def contests(setting: Setting) -> Iterator[Contest]:
                 left_out="" if setting.device == "cuda" else "for GPUs",
             ),
             Contestant("zoo, torch", f"{_HERE}:ours", {**ours, "task": work.task}, ours=True),
-            Contestant(
-                "zoo, torch, bf16", f"{_HERE}:ours", {**ours, "task": work.task, "precision": "bf16"}, ours=True,
-                tolerance=None, left_out="" if setting.device == "cuda" else "for GPUs",
+            *(
+                Contestant(
+                    f"zoo, torch, bf16{', compiled' * compiled}", f"{_HERE}:ours",
+                    {**ours, "task": work.task, "precision": "bf16", "compiled": compiled}, ours=True,
+                    tolerance=None, left_out="" if setting.device == "cuda" else "for GPUs",
+                )
+                for compiled in (False, True)
             ),
         ]  # fmt: skip
         for precision, (path, reason) in made.items():
@@ -155,10 +159,13 @@ def alone(kind: str, folder: str, inputs: str, device: str, batch: int, items: i
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, items: int, task: str, precision: str = "fp32") -> Ready:
+def ours(
+    folder: str, inputs: str, device: str, items: int, task: str, precision: str = "fp32", compiled: bool = False
+) -> Ready:
     import zoo
 
-    return _asked(zoo.load(folder, task=task, device=device, precision=precision), inputs, device, items)
+    model = zoo.load(folder, task=task, device=device, precision=precision, compile=compiled)
+    return _asked(model, inputs, device, items)
 
 
 def bundle(folder: str, inputs: str, device: str, items: int) -> Ready:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import shutil
 import weakref
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.utils
 
 from tests.backends.conftest import ragged_tokens, text_spec
 from zoo.backends import build, fixed, stepping
@@ -90,6 +92,21 @@ def test_the_most_probable_token_is_that_of_the_logits() -> None:
     with torch.no_grad():
         module.net.transformer.ln_f.weight[0] = float("nan")  # type: ignore[union-attr, operator, index]
     assert one.best(tokens).tolist() == [-1] * 4
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
+def test_a_compiled_step_is_the_plain_ones_and_one_graph() -> None:
+    module = module_of("gpt2", n_layer=1)
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    ours, plain = FixedStepper(module, "cpu", compile=True), CachedStepper(module, "cpu")
+    found, wanted = (stepper.start(*prompts()) for stepper in (ours, plain))
+    for _ in range(4):
+        tokens = wanted.argmax(axis=1)
+        found, wanted = ours.advance(tokens), plain.advance(tokens)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
 
 
 def test_whole_texts_are_those_of_the_plain_stepper() -> None:

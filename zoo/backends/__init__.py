@@ -6,7 +6,7 @@ Each upstream library is imported when its first model is built.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,30 +153,48 @@ def target_tokenizer(spec: ModelSpec, *, folder: Path | None = None) -> tokenize
     return found
 
 
-def torch_forward(module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> TorchForward:
+def torch_forward(
+    module: ZooModule, device: torch.device | str, *, precision: str = "fp32", compile: bool = False
+) -> TorchForward:
     """The module as a function of a `Batch`: its named outputs as NumPy arrays. precision: "fp32", "bf16", "fp16"."""
     from zoo.backends.running import TorchForward
 
-    return TorchForward(module, device, precision=precision)
+    return TorchForward(module, device, precision=precision, compile=compile)
 
 
 def torch_embed(
-    module: ZooModule, device: torch.device | str, *, pooling: str | None = None, precision: str = "fp32"
+    module: ZooModule,
+    device: torch.device | str,
+    *,
+    pooling: str | None = None,
+    precision: str = "fp32",
+    compile: bool = False,
 ) -> TorchEmbed:
     """The module as a function of a `Batch` that gives `embedding`, float32 `[B, D]`."""
     from zoo.backends.running import TorchEmbed
 
-    return TorchEmbed(module, device, pooling=pooling, precision=precision)
+    return TorchEmbed(module, device, pooling=pooling, precision=precision, compile=compile)
+
+
+def torch_call(
+    module: ZooModule, device: torch.device, *, precision: str = "fp32", compile: bool = False
+) -> Callable[..., Mapping[str, Tensor]]:
+    """The module as a function of tensors, in the precision that is asked for; for whoever needs its tensors."""
+    from zoo.backends.running import torch_call
+
+    return torch_call(module, device, precision=precision, compile=compile)
 
 
 @contextmanager
-def stepping(module: ZooModule, device: torch.device, *, precision: str = "fp32") -> Iterator[Stepper]:
-    """A language model with a cache for one generation of `zoo.tasks.generation`."""
+def stepping(
+    module: ZooModule, device: torch.device, *, precision: str = "fp32", compile: bool = False
+) -> Iterator[Stepper]:
+    """A language model with a cache for one generation of `zoo.tasks.generation`. compile: its step on CUDA."""
     from zoo.backends.running import CachedStepper
 
     if device.type == "cuda" and getattr(module, "fixes", False):
         kept: Kept = module.kept  # type: ignore[assignment]
-        with kept.borrowed(module, device, precision) as stepper:
+        with kept.borrowed(module, device, precision, compile=compile) as stepper:
             yield stepper
     else:
         yield CachedStepper(module, device, precision=precision)

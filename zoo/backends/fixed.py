@@ -32,12 +32,17 @@ class FixedStepper:
     Prompts are read as by `CachedStepper`, and their keys and values move into a room for more of them, twice as large
     each time it is full. Rows that `select` leaves out are still computed, until half of all are left: another number
     of rows needs another graph. The room and its graph stay for the next prompts, if there are as many of them.
+
+    compile: the step by torch's compiler, whose kernels are fewer; prompts are read as they are.
     """
 
-    def __init__(self, module: Any, device: torch.device | str, *, precision: str = "fp32") -> None:
+    def __init__(
+        self, module: Any, device: torch.device | str, *, precision: str = "fp32", compile: bool = False
+    ) -> None:
         self._reader = CachedStepper(module, device, precision=precision)
         self._module = module
-        self._net = lowered(module.net, lower(precision))
+        net = lowered(module.net, lower(precision))
+        self._net: Callable[..., Any] = torch.compile(net) if compile else net
         self._precision = precision
         self._rows: Array = np.zeros(0, dtype=np.int64)
         self._room: Room | None = None
@@ -110,7 +115,7 @@ class Room:
 
     def __init__(
         self,
-        net: nn.Module,
+        net: Callable[..., Any],
         make: Callable[[Sequence[tuple[Tensor, Tensor]], Tensor], Any],
         layers: Sequence[tuple[Tensor, Tensor]],
         capacity: int,
@@ -238,18 +243,20 @@ class Kept:
         self._kept.clear()
 
     @contextmanager
-    def borrowed(self, module: nn.Module, device: torch.device, precision: str) -> Iterator[FixedStepper]:
+    def borrowed(
+        self, module: nn.Module, device: torch.device, precision: str, *, compile: bool = False
+    ) -> Iterator[FixedStepper]:
         """One that nobody else has; it is not kept afterwards where its room is large. A graph reads weights where they
         lay, and a lower precision is a copy of them."""
         weights = itertools.chain(module.parameters(), module.buffers())
-        state = (device, precision, tuple((part.data_ptr(), _changes(part)) for part in weights))
+        state = (device, precision, compile, tuple((part.data_ptr(), _changes(part)) for part in weights))
         try:
             found, stepper = self._kept.pop()
         except IndexError:
             found = stepper = None
         if stepper is None or found != state:
             # The module holds it and not the other way round, so that both are gone, with their memory, when that is.
-            stepper = FixedStepper(weakref.proxy(module), device, precision=precision)
+            stepper = FixedStepper(weakref.proxy(module), device, precision=precision, compile=compile)
         yield stepper
         self._kept[:] = [(state, stepper)] if stepper.nbytes <= _KEPT else []
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from zoo import memory
+from zoo.backends import compiling
 from zoo.backends.module import ZooModule, last_position, position_ids, rows_at
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
@@ -41,6 +44,21 @@ def answering(device: torch.device, precision: str, *, cached: bool = True) -> A
     return nullcontext() if dtype is None else torch.autocast(device.type, dtype, cache_enabled=cached)
 
 
+def torch_call(
+    module: ZooModule, device: torch.device, *, precision: str = "fp32", compile: bool = False
+) -> Callable[..., Mapping[str, Tensor]]:
+    """`zoo.backends.torch_call`."""
+    check_precision(precision)
+    call = compiling.forward_of(module) if compile else module
+
+    def answer(**inputs: Tensor) -> Mapping[str, Tensor]:
+        with answering(device, precision):
+            found: Mapping[str, Tensor] = call(**inputs)
+        return found
+
+    return answer
+
+
 class HasInputs(Protocol):
     """A `zoo.inference.Batch`, as far as it is needed here."""
 
@@ -52,17 +70,18 @@ class HasInputs(Protocol):
 class TorchForward:
     """A module as a function from a batch to named arrays: floats as float32, lengths as int64.
 
-    precision: "fp32", or "bf16" / "fp16" under autocast.
+    precision: "fp32", or "bf16" / "fp16" under autocast. compile: by torch's compiler.
     """
 
-    def __init__(self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32") -> None:
-        self.module = module
+    def __init__(
+        self, module: ZooModule, device: torch.device | str, *, precision: str = "fp32", compile: bool = False
+    ) -> None:
         self.device = torch.device(device)
-        self.precision = check_precision(precision)
+        self._call = torch_call(module, self.device, precision=precision, compile=compile)
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
-        with torch.inference_mode(), answering(self.device, self.precision):
-            outputs = self.module(**to_device(batch.inputs, self.device))
+        with torch.inference_mode():
+            outputs = self._call(**to_device(batch.inputs, self.device))
         return {name: to_numpy(tensor) for name, tensor in outputs.items()}
 
 
@@ -71,16 +90,21 @@ class TorchEmbed:
     """A module as a function from a batch to `embedding`, float32 `[B, D]`, whatever its task is."""
 
     def __init__(
-        self, module: ZooModule, device: torch.device | str, *, pooling: str | None = None, precision: str = "fp32"
+        self,
+        module: ZooModule,
+        device: torch.device | str,
+        *,
+        pooling: str | None = None,
+        precision: str = "fp32",
+        compile: bool = False,
     ) -> None:
-        self.module = module
         self.device = torch.device(device)
-        self.pooling = pooling
         self.precision = check_precision(precision)
+        self._call = compiling.embed_of(module, pooling) if compile else partial(module.embed, pooling)
 
     def __call__(self, batch: HasInputs) -> dict[str, Array]:
         with torch.inference_mode(), answering(self.device, self.precision):
-            return {"embedding": to_numpy(self.module.embed(self.pooling, **to_device(batch.inputs, self.device)))}
+            return {"embedding": to_numpy(self._call(**to_device(batch.inputs, self.device)))}
 
 
 @final

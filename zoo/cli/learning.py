@@ -13,6 +13,7 @@ from zoo.cli.fields import parsed, with_fields
 from zoo.cli.loading import (
     PRETRAINED,
     Adapter,
+    Compile,
     Device,
     Labels,
     Name,
@@ -171,6 +172,7 @@ def evaluate(
     tokenizer: Tokenizer = None,
     device: Device = None,
     precision: Precision = None,
+    compile: Compile = False,
     predict_with_generate: Annotated[
         bool,
         typer.Option(
@@ -192,7 +194,7 @@ def evaluate(
     size = number_or(batch_size, ["auto"], "--batch-size")
     loaded = load_model(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-        precision=precision, adapter=adapter,
+        precision=precision, compile=compile, adapter=adapter,
     )  # fmt: skip
     report = loaded.evaluate(
         data,

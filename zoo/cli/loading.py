@@ -68,6 +68,14 @@ Precision = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile",
+        help="Answer by torch.compile, which takes a minute or more first: for many inputs. Not for a bundle.",
+        rich_help_panel=_PANEL,
+    ),
+]
 Adapter = Annotated[
     Path | None,
     typer.Option(
@@ -96,6 +104,7 @@ def load_model(
     tokenizer: Path | None = None,
     device: str | None = None,
     precision: str | None = None,
+    compile: bool = False,
     seed: int | None = None,
     adapter: Path | None = None,
 ) -> Model:
@@ -113,6 +122,7 @@ def load_model(
         tokenizer=tokenizer,
         device=device,
         precision=precision or "fp32",
+        compile=compile,
         seed=seed,
     )
     return loaded if adapter is None else loaded.load_adapter(adapter)
@@ -128,17 +138,18 @@ def load_predictor(
     tokenizer: Path | None,
     device: str | None,
     precision: str | None = None,
+    compile: bool = False,
     adapter: Path | None = None,
 ) -> Predictor:
     """A bundle without torch, any other name through `zoo.load`."""
     if not is_bundle(name):
         return load_model(
             name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-            precision=precision, adapter=adapter,
+            precision=precision, compile=compile, adapter=adapter,
         )  # fmt: skip
     given = {
         "--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer, "--adapter": adapter,
-        "--precision": precision,
+        "--precision": precision, "--compile": compile or None,
     }  # fmt: skip
     fixed = [option for option, value in given.items() if value is not None]
     if weights != PRETRAINED:

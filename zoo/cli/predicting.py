@@ -15,6 +15,7 @@ from zoo.cli.inputs import as_raw, question_inputs, read_inputs
 from zoo.cli.loading import (
     PRETRAINED,
     Adapter,
+    Compile,
     Device,
     Labels,
     Name,
@@ -85,6 +86,7 @@ def predict(
     tokenizer: Tokenizer = None,
     device: Device = None,
     precision: Precision = None,
+    compile: Compile = False,
     adapter: Adapter = None,
     top_k: Annotated[
         int | None,
@@ -271,7 +273,7 @@ def predict(
         raise ConfigError("Nothing to predict: give INPUT..., or - for the lines of standard input.")
     predictor = load_predictor(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
-        precision=precision, adapter=adapter,
+        precision=precision, compile=compile, adapter=adapter,
     )  # fmt: skip
     given = {
         "top_k": top_k,

@@ -29,7 +29,7 @@ class MeasuredForward:
 
     def __init__(
         self,
-        module: nn.Module,
+        module: Callable[..., Mapping[str, Tensor]],
         task: Task,
         device: torch.device,
         *,
@@ -80,12 +80,15 @@ def evaluate(
     on_error: OnError = "raise",
     history: Sequence[dict[str, Any]] = (),
     writer: Forward | None = None,
+    call: Callable[..., Mapping[str, Tensor]] | None = None,
+    packs: bool = False,
 ) -> Report:
     """The task's report on labelled rows, counted as they stream by.
 
     device: where the module is, when None. on_error="return" leaves rows that can't be read out and lists them
     in `report.skipped`; "raise" is a DataError that names the first. history: of the training, for its curves.
     writer: for a task that writes texts, the forward function that generates them.
+    call: what is asked instead of the module itself. packs: whether padding costs it nothing.
     """
     if not len(rows):
         raise DataError("There are no rows to evaluate on.")
@@ -95,10 +98,9 @@ def evaluate(
     there = torch.device(device) if device is not None else next(module.parameters()).device
     module.to(there)
     with evaluating(module):
-        forward = MeasuredForward(module, task, there, writer=writer)
-        accelerated = there.type != "cpu"
-        report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=accelerated,
-                       packs=getattr(module, "packs", False) and not accelerated, on_error=on_error)  # fmt: skip
+        forward = MeasuredForward(call or module, task, there, writer=writer)
+        report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=there.type != "cpu",
+                       packs=packs, on_error=on_error)  # fmt: skip
     return replace(report, history=tuple(history))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, cast, final
@@ -16,7 +15,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
-from zoo import memory
+from zoo import compiler, memory
 from zoo.errors import ConfigError
 from zoo.training import dropout
 from zoo.training.config import TrainConfig
@@ -47,7 +46,7 @@ class Machine:
         # Wrapped first: accelerate replaces `forward` for mixed precision, and the module is the user's.
         wrapped = Wrapped(module)
         if compiled:
-            _check_compiler(self.device)
+            compiler.check(self.device.type)
             wrapped.compile(dynamic=True)
         network, prepared = self.accelerator.prepare(wrapped, optimizer)
         return network, prepared
@@ -126,15 +125,6 @@ def _padded(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.packs = before
-
-
-def _check_compiler(device: torch.device) -> None:
-    known = [os.environ.get("CXX"), "g++", "clang++"]
-    if device.type == "cpu" and not any(shutil.which(name) for name in known if name):
-        raise ConfigError(
-            "compile=True needs a C++ compiler on the CPU, and there is none on PATH (g++, clang++, or what CXX "
-            "names). Install one (on Debian: apt install g++), or leave compile out."
-        )
 
 
 def _machine(device: torch.device, config: TrainConfig) -> Machine:

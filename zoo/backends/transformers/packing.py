@@ -11,7 +11,7 @@ On a CPU each text has an attention of its own. On a GPU one kernel knows where 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
@@ -60,15 +60,19 @@ def prepare(net: PreTrainedModel) -> bool:
     return True
 
 
-@contextmanager
-def packed(attention_mask: Tensor, *, unless: bool = False) -> Iterator[None]:
+def packed(attention_mask: Tensor, *, unless: bool = False) -> AbstractContextManager[None]:
     """In this block a prepared network leaves padding on the right out, if there is any. attention_mask: `[B, T]`.
 
     Not while a graph is traced, which has to be one for any batch; nor on a GPU what is learned from, or in fp32.
     """
+    # A tracer has to see nothing of the block, or it would give up here.
+    return nullcontext() if unless or torch.compiler.is_compiling() else _packed(attention_mask)
+
+
+@contextmanager
+def _packed(attention_mask: Tensor) -> Iterator[None]:
     device = attention_mask.device
-    wanted = not unless and not torch.compiler.is_compiling() and (_one_by_one(device) or _answers(device))
-    token = _batch.set(_real(attention_mask.bool()) if wanted else None)
+    token = _batch.set(_real(attention_mask.bool()) if _one_by_one(device) or _answers(device) else None)
     try:
         yield
     finally:
@@ -99,8 +103,12 @@ def _real(mask: Tensor) -> _Batch | None:
     return _Batch(mask, places) if len(places) < mask.numel() and bool(mask[:, 0].all()) else None
 
 
+def _now() -> _Batch | None:
+    return None if torch.compiler.is_compiling() else _batch.get()
+
+
 def _pack(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any], *, on_gpu: bool) -> tuple[Any, Any] | None:
-    batch = _batch.get()
+    batch = _now()
     if batch is None or named.get("past_key_values") is not None:
         return None
     hidden = given[0] if given else named["hidden_states"]
@@ -122,7 +130,7 @@ def _begins(lengths: Tensor) -> Tensor:
 
 
 def _unpack(_: nn.Module, __: tuple[Any, ...], output: Any) -> Any:
-    batch, hidden = _batch.get(), output.last_hidden_state
+    batch, hidden = _now(), output.last_hidden_state
     if batch is None or hidden.shape[:2] != (1, len(batch.places)):
         return None
     whole = hidden.new_zeros((batch.mask.numel(), hidden.shape[-1]))
