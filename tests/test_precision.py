@@ -284,7 +284,14 @@ def test_half_a_language_model_opens_and_writes(tmp_path: Path) -> None:
     """ONNX Runtime ended the process on this graph, whose batch is turned before its last product."""
     model = outspoken("gpt2")
     made = model.export(tmp_path / "a.bundle", precision="fp16", calibration=_texts(12), max_drop=0.05)
-    assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in _graph(made.folder).initializer}
+    graph = _graph(made.folder)
+    assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in graph.initializer}
+    # The cache as well, which is nobody's but the graph's; the rest is fp32 for whoever reads it.
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    held = {name for name, kind in kinds.items() if kind == onnx.TensorProto.FLOAT16}
+    assert held == {name for name in kinds if name.startswith(("past_key_values", "present"))} != set()
+    assert kinds["logits"] == onnx.TensorProto.FLOAT
+    made = zoo.runtime.load(made.folder)
     prompts = ["once", "alpha bravo charlie"]
     ours, theirs = (each.predict(prompts, max_new_tokens=4, do_sample=False) for each in (made, model))
     # Of random weights the further ones are a matter of rounding.

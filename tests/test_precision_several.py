@@ -27,6 +27,7 @@ from zoo.precision import judging, likeness, search, speed, writing
 from zoo.precision.likeness import Likeness
 from zoo.precision.speed import Speed
 from zoo.runtime.caching_sequences import CachedSequenceSession
+from zoo.tasks import caching
 
 _WORDS = ("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india", "juliet")
 _BIG = 3000.0
@@ -251,6 +252,11 @@ def test_fp16_of_t5_runs_with_its_cache_and_bf16_is_told(
     made = model.export(tmp_path / "a.bundle", precision="fp16", calibration=pairs, max_drop=0.99)
     tensors = onnx.load(str(made.folder / "decoder.onnx")).graph.initializer
     assert onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in tensors}
+    made = runtime.load(made.folder)
+    assert made.card.graphs is not None
+    caches = {item.name: item.dtype for graph in made.card.graphs for item in (*graph.inputs, *graph.outputs)}
+    assert {dtype for name, dtype in caches.items() if caching.is_cache(name) or name == "cache"} == {"float16"}
+    # Beams choose rows of it.
     written = made.predict([raw for raw, _ in pairs], num_beams=3, max_new_tokens=5)
     assert {len(one.tokens) for one in written} <= {*range(6)}
     assert any(one.tokens for one in written)

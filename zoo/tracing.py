@@ -197,30 +197,39 @@ def share_weights(graphs: Sequence[Path], target: Path) -> None:
             onnx.save(model, str(path))
 
 
-def write_select(folder: Path) -> bundle.Graph:
+_WIDE = ("heads", "length", "width")  # of a cache, behind its rows
+
+
+def write_select(folder: Path, dtype: str = "float32") -> bundle.Graph:
     """The graph that takes rows out of one tensor of a cache, where the cache is: on a GPU it must not leave it."""
+    import numpy as np
     from onnx import TensorProto, helper, save
 
-    wide = ("heads", "length", "width")
+    kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     made = helper.make_graph(
         [helper.make_node("Gather", ["cache", "rows"], ["selected"], axis=0)],
         "select",
         [
-            helper.make_tensor_value_info("cache", TensorProto.FLOAT, ["batch", *wide]),
+            helper.make_tensor_value_info("cache", kind, ["batch", *_WIDE]),
             helper.make_tensor_value_info("rows", TensorProto.INT64, ["kept"]),
         ],
-        [helper.make_tensor_value_info("selected", TensorProto.FLOAT, ["kept", *wide])],
+        [helper.make_tensor_value_info("selected", kind, ["kept", *_WIDE])],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     save(model, str(folder / bundle.SELECT))
+    return select_of(dtype)
+
+
+def select_of(dtype: str) -> bundle.Graph:
+    """The contract of `write_select`."""
     return bundle.Graph(
         name="select",
         file=bundle.SELECT,
         inputs=(
-            bundle.TensorSpec(name="cache", dtype="float32", shape=("batch", *wide)),
+            bundle.TensorSpec(name="cache", dtype=dtype, shape=("batch", *_WIDE)),
             bundle.TensorSpec(name="rows", dtype="int64", shape=("kept",)),
         ),
-        outputs=(bundle.TensorSpec(name="selected", dtype="float32", shape=("kept", *wide)),),
+        outputs=(bundle.TensorSpec(name="selected", dtype=dtype, shape=("kept", *_WIDE)),),
     )
 
 

@@ -12,7 +12,7 @@ from zoo import bundle, exporting, report_card
 from zoo.errors import ConfigError, DeviceError, QualityError
 from zoo.precision import likeness
 from zoo.precision.deciding import Kept, Wanted, decide
-from zoo.precision.graphs import files_of, weights_of
+from zoo.precision.graphs import contract, files_of, weights_of
 from zoo.precision.source import opset_of
 from zoo.precision.telling import explain
 from zoo.precision.ways import PRECISIONS, check
@@ -91,6 +91,7 @@ def _put(kept: Kept, folder: Path, card: bundle.Card) -> None:
         for path in kept.folder.iterdir():
             shutil.copyfile(path, folder / path.name)
         opset = opset_of(folder / next(iter(files_of(card).values())))
+        card = contract(card, folder)
         made = made.model_copy(update={"precision": kept.precision, "opset": opset})
     bundle.write_card(folder, card.model_copy(update={"export": made, "quality": kept.quality}))
     report_card.write(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, final
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from zoo import tracing
-from zoo.bundle import GRAPH, SELECT, SHARED, Card
+from zoo.bundle import GRAPH, SELECT, SHARED, Card, TensorSpec
 from zoo.modalities.base import Array
 from zoo.precision.source import Conversion, Source, write
 from zoo.runtime import BundleModel
@@ -60,7 +59,7 @@ class Graphs:
             # What both held in fp32 both hold alike still, and it stands once.
             tracing.share_weights([folder / file for file in self.files.values()], folder / SHARED)
         if (self._bundle.folder / SELECT).is_file():
-            shutil.copyfile(self._bundle.folder / SELECT, folder / SELECT)
+            tracing.write_select(folder, dtype=_dtype_of_cache(folder / list(self.files.values())[-1]))
 
     def feeds(self, batches: Sequence[Arrays]) -> dict[str, list[Arrays]]:
         """What each graph is given for the bundle's own inputs: the same for a cache that is empty."""
@@ -91,6 +90,35 @@ class Graphs:
 
     def _called(self, name: str, node: NodeProto) -> str:
         return node.name if len(self.sources) == 1 else f"{name}:{node.name}"
+
+
+def contract(card: Card, folder: Path) -> Card:
+    """The card of graphs that were converted into a folder: a cache may be of another dtype than fp32's."""
+    if card.graphs is None or not (folder / SELECT).is_file():
+        return card
+    dtype = _dtype_of_cache(folder / list(files_of(card).values())[-1])
+
+    def told(arrays: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            item.model_copy(update={"dtype": dtype}) if caching.is_cache(item.name) else item for item in arrays
+        )
+
+    graphs = tuple(
+        tracing.select_of(dtype)
+        if graph.file == SELECT
+        else graph.model_copy(update={"inputs": told(graph.inputs), "outputs": told(graph.outputs)})
+        for graph in card.graphs
+    )
+    return card.model_copy(update={"graphs": graphs})
+
+
+def _dtype_of_cache(path: Path) -> str:
+    """Of a graph that goes on from one."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    kind = next(value.type.tensor_type.elem_type for value in graph.input if caching.is_cache(value.name))
+    return str(onnx.helper.tensor_dtype_to_np_dtype(kind))
 
 
 def files_of(card: Card) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from zoo.errors import BundleError
 from zoo.precision import judging
-from zoo.precision.graphs import Arrays, Graphs, weight_of
+from zoo.precision.graphs import Arrays, Graphs, contract, weight_of
 from zoo.precision.scores import Score
 from zoo.precision.ways import Way
 from zoo.runtime import BundleModel
@@ -80,8 +80,8 @@ class Workbench:
 
     def open(self, folder: Path) -> BundleModel:
         """A model over the graphs of a folder, where fp32's run."""
-        session = open_graphs(folder, self.bundle.card, device=self.bundle.session.device)
-        return BundleModel(self.bundle.folder, self.bundle.card, session)
+        card = contract(self.bundle.card, folder)
+        return BundleModel(self.bundle.folder, card, open_graphs(folder, card, device=self.bundle.session.device))
 
     def feeds(self, count: int) -> dict[str, list[Arrays]]:
         """What each graph is given for some of the rows."""

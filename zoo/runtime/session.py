@@ -23,7 +23,9 @@ _CPU = "CPUExecutionProvider"
 # Bytes of a graph and its weights: below this they are laid out in some milliseconds.
 _LARGE = 1 << 25
 _STAMPED = (".onnx", ".data", ".bin")
-_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64", "tensor(uint8)": "uint8"}
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(int64)": "int64", "tensor(uint8)": "uint8",
+}  # fmt: skip
 
 
 class How(TypedDict, total=False):

@@ -50,6 +50,11 @@ def axes(name: str, array: Array, named: Axes) -> tuple[int | str, ...]:
     return tuple(names[i] if i < len(names) and names[i] != "heads" else size for i, size in enumerate(array.shape))
 
 
+def is_cache(name: str) -> bool:
+    """Whether a graph's array is keys or values, on either side."""
+    return name.split(".")[0] in (PAST, PRESENT, CROSS)
+
+
 def is_past(name: str) -> bool:
     return name.startswith(f"{PAST}.")
 
