@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from benchmarks.speed import checkpoints, data
@@ -78,8 +78,8 @@ def trainer(strategy: str = "random", **given: Any) -> Ready:
         return {**batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
     @torch.inference_mode()
-    def scores(model: Any) -> Scores:
-        sounds = (torch.from_numpy(heard(path))[None].to(model.device) for path in job.tested[0])
+    def scores(model: Any, paths: Sequence[str]) -> Scores:
+        sounds = (torch.from_numpy(heard(path))[None].to(model.device) for path in paths)
         return [labelled(model.config.id2label, model(sound).logits.softmax(-1)[0]) for sound in sounds]
 
     # Under the one name by which Trainer finds lengths out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.checkpoints import LABELS
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.learning import UPDATES_OF_PROOF, Job, Scores, labelled, learner, of_trainer, of_zoo
+from benchmarks.speed.learning import UPDATES_OF_PROOF, Job, Learner, Scores, labelled, of_trainer, of_zoo
 from benchmarks.speed.work import Setting
 
 FACTS = {
@@ -89,8 +89,8 @@ def trainer(**given: Any) -> Ready:
         return pixels
 
     @torch.inference_mode()
-    def scores(model: Any) -> Scores:
-        logits = (model(prepared(path)[None].to(model.device)).logits for path in job.tested[0])
+    def scores(model: Any, paths: Sequence[str]) -> Scores:
+        logits = (model(prepared(path)[None].to(model.device)).logits for path in paths)
         return [labelled(model.config.id2label, one.softmax(-1)[0]) for one in logits]
 
     return of_trainer(
@@ -147,17 +147,17 @@ def loop(best: bool = False, **given: Any) -> Ready:
                     break
 
     @torch.inference_mode()
-    def told(made: tuple[Any, Any, int]) -> Scores:
+    def told(made: tuple[Any, Any, int], paths: Sequence[str]) -> Scores:
         model = made[0].eval()
         prepared = _transform(model)
-        logits = (model(prepared(path)[None].to(job.device)) for path in job.tested[0])
+        logits = (model(prepared(path)[None].to(job.device)) for path in paths)
         return [labelled(dict(enumerate(LABELS)), one.softmax(-1)[0]) for one in logits]
 
     def _transform(model: Any) -> Any:
         transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
         return lambda path: transform(Image.open(path).convert("RGB"))
 
-    return learner(make, train, told, job)
+    return Learner(make, train, lambda made: made[0], told).ready(job)
 
 
 def ours(**given: Any) -> Ready:

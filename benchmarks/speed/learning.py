@@ -2,7 +2,7 @@
 
 What is compared first is a proof: all rows are one batch and nothing is dropped out, so that order and chance have no
 part, and after some updates the scores must be equal. In the rounds each has a seed of its own, and the losses tell how
-much was learned.
+much was learned; where there is a goal, the updates until the held-out loss was at it, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from benchmarks.speed.contestant import Ready
 from benchmarks.speed.work import read
 
 UPDATES_OF_PROOF = 6
+_EVERY, _WATCHED = 5, 32  # updates between two looks at a loss, and the inputs that it is of
 Scores = list[dict[str, float]]
 
 
@@ -28,7 +29,7 @@ Scores = list[dict[str, float]]
 class Job:
     """folder: of the checkpoint; sure: of the same without dropout. train, test: files of inputs with their labels, as
     `Setting.kept` writes them. updates: of a round, with `batch` rows each, at the rate `rate` after a tenth of
-    warm-up. device: "cpu" or "cuda"."""
+    warm-up. device: "cpu" or "cuda". goal: a loss on the test's inputs, looked for after every five updates."""
 
     folder: str
     sure: str
@@ -38,6 +39,7 @@ class Job:
     batch: int
     rate: float
     device: str
+    goal: float | None = None
 
     @property
     def rows(self) -> list[tuple[str, str]]:
@@ -49,43 +51,85 @@ class Job:
         return list(items), list(labels)
 
 
-def learner(
-    make: Callable[[bool, int], Any], train: Callable[[Any], Any], told: Callable[[Any], Scores], job: Job
-) -> Ready:
-    """make: gets whether it is for the proof, and a seed; gives what `train` trains, and `told` asks for the scores of
-    the test's inputs afterwards."""
-    labels = job.tested[1]
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """make: gets whether it is for the proof, and a seed; gives what `train` trains. network: the torch module of it.
+    told: its scores of some inputs."""
 
-    def proof() -> Answer:
-        made = make(True, 0)
-        train(made)
-        return _answer(told(made))
+    make: Callable[[bool, int], Any]
+    train: Callable[[Any], Any]
+    network: Callable[[Any], Any]
+    told: Callable[[Any, Sequence[str]], Scores]
 
-    def run(made: Any) -> Answer:
+    def ready(self, job: Job) -> Ready:
+        items, labels = job.tested
+
+        def proof() -> Answer:
+            made = self.make(True, 0)
+            self.train(made)
+            return Answer(numbers=_numbers(self.told(made, items)))
+
+        def run(made: Any) -> Answer:
+            some, theirs = items[:_WATCHED], labels[:_WATCHED]
+            watch = _Watch(self.network(made), lambda: _loss(self.told(made, some), theirs), job)
+            start = time.perf_counter()
+            with watch:
+                self.train(made)
+            figures = {"seconds": time.perf_counter() - start - watch.seconds}
+            if job.goal is not None:
+                figures["updates"] = watch.reached or job.updates + _EVERY
+            scores = self.told(made, items)
+            return Answer(numbers=_numbers(scores), figures={**figures, "loss": _loss(scores, labels)})
+
+        seeds = itertools.count()
+        return Ready(run, lambda: self.make(False, next(seeds)), proof)
+
+
+class _Watch:
+    """While it is open, the loss after every few steps of any optimizer. seconds: what that took.
+
+    reached: the updates after which it was first at the goal; 0 where it was not.
+    """
+
+    def __init__(self, network: Any, loss: Callable[[], float], job: Job) -> None:
+        self.seconds, self.reached = 0.0, 0
+        self._network, self._loss, self._goal = network, loss, job.goal
+        self._steps = 0
+
+    def __enter__(self) -> None:
+        from torch.optim.optimizer import register_optimizer_step_post_hook
+
+        self._hook = register_optimizer_step_post_hook(lambda *_: self._look())
+
+    def __exit__(self, *_: object) -> None:
+        self._hook.remove()
+
+    def _look(self) -> None:
+        self._steps += 1
+        if self._goal is None or self.reached or self._steps % _EVERY:
+            return
         start = time.perf_counter()
-        train(made)
-        seconds = time.perf_counter() - start
-        return _answer(told(made), labels, seconds)
+        self._network.eval()
+        if self._loss() <= self._goal:
+            self.reached = self._steps
+        self._network.train()
+        self.seconds += time.perf_counter() - start
 
-    seeds = itertools.count()
-    return Ready(run, lambda: make(False, next(seeds)), proof)
+
+def _numbers(scores: Scores) -> list[list[float]]:
+    return [[found[label] for label in LABELS] for found in scores]
 
 
-def _answer(scores: Scores, labels: Sequence[str] = (), seconds: float | None = None) -> Answer:
-    """labels, seconds: of a run that is timed, whose loss on these inputs is a figure of its own."""
-    numbers = [[found[label] for label in LABELS] for found in scores]
-    if seconds is None:
-        return Answer(numbers=numbers)
-    loss = sum(-math.log(max(found[label], 1e-12)) for found, label in zip(scores, labels, strict=True)) / len(labels)
-    return Answer(numbers=numbers, figures={"seconds": seconds, "loss": loss})
+def _loss(scores: Scores, labels: Sequence[str]) -> float:
+    return sum(-math.log(max(found[label], 1e-12)) for found, label in zip(scores, labels, strict=True)) / len(labels)
 
 
 def of_trainer(
-    job: Job, load: Callable[[str], Any], rows: Sequence[Any], scores: Callable[[Any], Scores], collator: Any,
-    **arguments: Any,
+    job: Job, load: Callable[[str], Any], rows: Sequence[Any], scores: Callable[[Any, Sequence[str]], Scores],
+    collator: Any, **arguments: Any,
 ) -> Ready:  # fmt: skip
     """transformers' Trainer. load: a checkpoint's model. rows: what its data loader takes. scores: of the trained
-    model, on the test's inputs. arguments: more of TrainingArguments."""
+    model, on some inputs. arguments: more of TrainingArguments."""
     from transformers import Trainer, TrainingArguments
 
     def make(sure: bool, seed: int) -> Any:
@@ -100,7 +144,9 @@ def of_trainer(
             train_dataset=some(rows, job.batch) if sure else rows, data_collator=collator,
         )  # fmt: skip
 
-    return learner(make, lambda made: made.train(), lambda made: scores(made.model.eval()), job)
+    return Learner(
+        make, lambda made: made.train(), lambda made: made.model, lambda made, items: scores(made.model.eval(), items)
+    ).ready(job)
 
 
 def some(rows: Sequence[Any], count: int) -> Any:
@@ -112,7 +158,7 @@ def of_zoo(job: Job, task: str, **options: Any) -> Ready:
     """options: more of `finetune`."""
     import zoo
 
-    rows, (items, _) = job.rows, job.tested
+    rows = job.rows
 
     def make(sure: bool, seed: int) -> tuple[Any, dict[str, Any]]:
         model = zoo.load(job.sure if sure else job.folder, task=task, device=job.device)
@@ -126,10 +172,10 @@ def of_zoo(job: Job, task: str, **options: Any) -> Ready:
             warmup_steps=job.updates // 10, weight_decay=0.01, lint=False, progress=False, **chosen, **options,
         )  # fmt: skip
 
-    def told(made: tuple[Any, dict[str, Any]]) -> Scores:
-        return [{item.label: item.score for item in one.top} for one in made[0].predict(items)]
+    def told(made: tuple[Any, dict[str, Any]], items: Sequence[str]) -> Scores:
+        return [{item.label: item.score for item in one.top} for one in made[0].predict(list(items))]
 
-    return learner(make, train, told, job)
+    return Learner(make, train, lambda made: made[0].module, told).ready(job)
 
 
 def labelled(names: Mapping[int, str], scores: Any) -> dict[str, float]:

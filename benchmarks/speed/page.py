@@ -28,8 +28,8 @@ nearer. Lines of this project are bold. [Performance](performance.md) says what 
 _SECTIONS = {"cpu": "On the CPU", "intel": "On another CPU", "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
 _MORE = {
-    "loss": "loss {:.2f}", "mb": "{:.0f} MB on disk", "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}",
-    "waits": "the host waits {:.1f} times a step",
+    "loss": "loss {:.2f}", "updates": "{:.0f} updates to a loss of 0.5", "mb": "{:.0f} MB on disk",
+    "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}", "waits": "the host waits {:.1f} times a step",
 }  # fmt: skip
 _SLOWEST = "LitServe, its defaults"  # of servers; what 1.0 is
 _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
