@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from zoo.runtime.serve import memory, worker
 from zoo.runtime.serve.batching import Batcher
 from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import Refusal
@@ -165,3 +166,43 @@ def test_an_old_model_leaves_memory_without_the_collector(bundles: dict[str, Pat
         assert asyncio.run(reload())() is None
     finally:
         gc.enable()
+
+
+class _Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_a_server_looks_for_garbage_only_in_what_came_since_its_models(
+    bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "settle", lambda: None)
+    app = worker.open_app([bundles["tagger"]], Settings())
+    assert gc.get_freeze_count() == 0
+
+    async def serve() -> tuple[weakref.ref[_Ring], int, weakref.ref[_Ring]]:
+        await app.shelf.start()
+        kept = gc.get_freeze_count()
+        before, after = _Ring(), _Ring()
+        seen = weakref.ref(before), weakref.ref(after)
+        memory.freeze()
+        del before
+        # Garbage of a model that is exchanged is found all the same.
+        await app.shelf.reload("tagger")
+        await app.shelf.close(10)
+        del after
+        gc.collect()
+        return seen[0], kept, seen[1]
+
+    try:
+        before, kept, after = asyncio.run(serve())
+        assert kept > 10_000
+        assert (before(), gc.get_freeze_count() > 10_000) == (None, True)
+        # It lived when the models were exchanged, and waits for the next time.
+        assert after() is not None
+        memory.freeze()
+        assert after() is None
+    finally:
+        gc.unfreeze()

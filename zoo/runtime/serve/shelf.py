@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
@@ -115,9 +115,13 @@ class Served:
 
 @final
 class Shelf:
-    """All models of a server. `open` before it listens, `start` and `close` within its event loop."""
+    """All models of a server. `open` before it listens, `start` and `close` within its event loop.
+
+    changed: called when all are warm, and when one that was exchanged has gone; by itself it does nothing.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.changed: Callable[[], None] = lambda: None
         self._settings = settings
         self._metrics = metrics
         self._opened: dict[str, BundleModel] = {}
@@ -145,6 +149,7 @@ class Shelf:
             served.ready = True
             self._metrics.ready(name, True)
             _log.info("model is ready", extra={"fields": {"model": name, "task": loaded.model.card.task}})
+        self.changed()
 
     async def close(self, seconds: float) -> bool:
         """Answer what waits. False where a model was still busy after so many seconds."""
@@ -200,9 +205,16 @@ class Shelf:
         self._metrics.reload(name, True)
         _log.info("model was loaded again", extra={"fields": {"model": name}})
         if old is not None:
-            task = asyncio.create_task(_put_away(old))
+            task = asyncio.create_task(self._put_away(old))
             self._old.add(task)
             task.add_done_callback(self._old.discard)
+
+    async def _put_away(self, old: Loaded) -> bool:
+        done = await old.batcher.close(None)
+        del old
+        self.changed()
+        await asyncio.to_thread(memory.trim)
+        return done
 
     async def reload_all(self) -> None:
         for name in self.models:
@@ -213,13 +225,6 @@ class Shelf:
         # Threads that spin take from the event loop, and from other models, half of what there is.
         settings = self._settings
         return open_bundle(folder, device=settings.device, threads=settings.threads, spin=False, packed=True)
-
-
-async def _put_away(old: Loaded) -> bool:
-    done = await old.batcher.close(None)
-    del old
-    await asyncio.to_thread(memory.trim)
-    return done
 
 
 def named(given: str | Path) -> tuple[str, Path]:

@@ -31,7 +31,9 @@ _SPARE = 64  # connections beyond the requests at once, which are then refused w
 def open_app(bundles: Sequence[str | Path], settings: Settings) -> App:
     """The application of a process that does nothing else. Raises BundleError and ConfigError."""
     memory.settle()
-    return App(bundles, settings)
+    app = App(bundles, settings)
+    app.shelf.changed = memory.freeze
+    return app
 
 
 def answer(app: App, place: socket.socket, line: Line | None = None) -> bool:
