@@ -1,6 +1,6 @@
 """`zoo serve` under load: every answer compared, none lost, memory watched.
 
-    python benchmarks/serving_load.py            # 100,000 requests, some minutes on two cores; writes results
+    python benchmarks/serving_load.py            # 250,000 requests, some minutes on two cores; writes results
     python benchmarks/serving_load.py --requests 3000    # shows that it runs, writes nothing
 
 The server is a process of its own, with tiny models of random weights. Clients send texts, lists, images, recordings,
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, help="fewer: shows that it runs, and writes nothing")
     total = parser.parse_args().requests
     with tempfile.TemporaryDirectory() as folder:
-        found = prove(Path(folder), total or 100_000)
+        found = prove(Path(folder), total or 250_000)
     versions = {name: version(name) for name in ("uvicorn", "starlette", "httptools")}
     result = {**environment(), "serving": versions, "load_average": os.getloadavg()[0], **found}
     print(json.dumps(result, indent=1), told(result), sep="\n")

@@ -27,13 +27,14 @@ from benchmarks.speed.work import Setting
 WORKS = {
     "cpu": (
         "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
-        "export_time", "growth",
+        "export_time", "growth", "serving",
     ),
     "gpu": (
         "ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune",
         "finetune_images", "finetune_audio",
     ),
 }  # fmt: skip
+_SERVED = "serving"
 OTHER = "intel"  # what the files of another CPU are named by
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 
@@ -48,6 +49,11 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--other", action="store_true", help=f"the half of the CPU, kept beside that of the first CPU, as {OTHER!r}"
     )
     parser.add_argument("--peers", type=Path, help="Python of benchmarks/speed/requirements.txt")
+    parser.add_argument(
+        "--servers",
+        type=Path,
+        help=f"Python of benchmarks/serving/requirements.txt: for {_SERVED}, which is left out without it",
+    )
     options = parser.parse_args(given)
     works = WORKS[options.half]
     unknown = [name for name in options.only or () if name not in works]
@@ -57,7 +63,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--rounds is {options.rounds}; a median needs 5 or more, and --quick shows that it runs")
     if options.other and options.half != "cpu":
         parser.error("--other: there is another CPU, and no other GPU")
-    options.only = options.only or list(works)
+    if _SERVED in (options.only or ()) and options.servers is None:
+        parser.error(f"--only {_SERVED} needs --servers: the Python of benchmarks/serving/requirements.txt")
+    options.only = options.only or [name for name in works if name != _SERVED or options.servers is not None]
     return options
 
 
@@ -77,6 +85,7 @@ def measure(name: str, setting: Setting, rounds: int) -> dict[str, Any]:
     return {
         **work.FACTS,
         **surroundings(setting),
+        **(work.more(setting) if hasattr(work, "more") else {}),
         # Above one before it began the machine had other work.
         "load_average": {"before": before, "after": os.getloadavg()[0]},
         "rounds": rounds,
@@ -137,6 +146,7 @@ def main(given: Sequence[str] | None = None) -> None:
             setting = Setting(
                 Path(folder), quick=options.quick, device="cpu" if options.half == "cpu" else "cuda",
                 peers=options.peers and options.peers.absolute(),
+                servers=options.servers and options.servers.absolute(),
             )  # fmt: skip
             found = measure(name, setting, 1 if options.quick else options.rounds)
         if not options.quick:

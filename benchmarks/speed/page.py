@@ -22,16 +22,15 @@ of its own. It answers first, and takes part only if it answers as the first one
 in turn. *Times* says how many times as quick as the first one a contestant was in the same round: the median of the
 rounds, and in brackets the lowest and the highest. Memory is the peak of the resident memory of one run. Where the
 ceilings of a GPU were measured, a share of them stands behind: of the bf16 matrix product or of the copy, whichever is
-nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure;
-[serving](serving.md) how servers are measured, whose rows are ratios of medians.
+nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure.
 """
 _SECTIONS = {"cpu": "On the CPU", "intel": "On another CPU", "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
 _MORE = {
     "loss": "loss {:.2f}", "updates": "{:.0f} updates to a loss of 0.5", "mb": "{:.0f} MB on disk",
     "gpu_mb": "{:,.0f} MB of the GPU", "busy": "GPU busy {:.0%}", "waits": "the host waits {:.1f} times a step",
+    "p99_ms": "p99 {:.1f} ms",
 }  # fmt: skip
-_SLOWEST = "LitServe, its defaults"  # of servers; what 1.0 is
 _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 
@@ -41,16 +40,11 @@ def results() -> dict[str, dict[str, Any]]:
     return {name: {work: _read(RESULTS / file_of(name, work)) for work in works} for name, works in sections.items()}
 
 
-def served() -> dict[str, Any] | None:
-    return _read(RESULTS / "serving_peers.json")
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def page(found: Found, served: Mapping[str, Any] | None = None) -> str:
-    """served: what `benchmarks/serving_peers.py` wrote."""
+def page(found: Found) -> str:
     parts = [_HEAD]
     if any(found["cpu"].values()):
         parts.append("![how many times as quick as the first of its contest each contestant is](images/speed.svg)\n")
@@ -59,8 +53,7 @@ def page(found: Found, served: Mapping[str, Any] | None = None) -> str:
             works = {work: result for work, result in works.items() if result}
             if not works:
                 continue
-        lines = [*_table(works), *(_served(served) if served and section == "cpu" else ())]
-        parts += [f"## {_SECTIONS[section]}\n", "\n".join(lines), ""]
+        parts += [f"## {_SECTIONS[section]}\n", "\n".join(_table(works)), ""]
         parts += [f"{work}: {_told(result)}\n" for work, result in works.items() if result]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -77,20 +70,6 @@ def _table(works: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:
             lead = f"| {result['title']} | {contest['name']} |"
             for row in contest["rows"]:
                 yield f"{lead} {_row(row, contest['unit'], _share(row, contest, works.get('ceilings')))} |"
-
-
-def _served(result: Mapping[str, Any]) -> Iterator[str]:
-    for work in result["works"]:
-        for connections in dict.fromkeys(row["connections"] for row in work["rows"]):
-            rows = {row["server"]: row for row in work["rows"] if row["connections"] == connections}
-            slowest = rows[_SLOWEST]["requests_per_second"]
-            for server, row in rows.items():
-                speed, name = row["requests_per_second"], f"**{server}**" if server.startswith("zoo serve") else server
-                times = f"{speed['median'] / slowest['median']:.2f}; p99 {row['p99_ms']:.0f} ms"
-                yield (
-                    f"| Serving | {work['work']}, {connections} connections | {name} | {times} "
-                    f"| {speed['median']:,.4g} requests | |"
-                )
 
 
 def _share(row: Mapping[str, Any], contest: Mapping[str, Any], ceilings: Mapping[str, Any] | None) -> str:
@@ -129,7 +108,8 @@ def _figure(found: Mapping[str, float], form: str) -> str:
 
 
 def _told(result: Mapping[str, Any]) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
+    named = {**result["versions"], **result.get("servers", {})}
+    versions = ", ".join(f"{name} {number}" for name, number in named.items())
     load = result["load_average"]["before"]
     return (
         f"{result['model']}; {result['data']}. {result['rounds']} rounds, {result['device']}, threads: "
@@ -183,6 +163,24 @@ def _loss(row: Mapping[str, Any]) -> str:
     return f" (loss {row['loss']['median']:.2f})" if "loss" in row else ""
 
 
+def of_servers(result: Mapping[str, Any]) -> str:
+    """The table of docs/serving.md."""
+    lines = [
+        "| model, connections | server | requests/s (lowest to highest) | p50 ms | p99 ms | MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for contest in result["contests"]:
+        for row in contest["rows"]:
+            # Seconds are those of one request.
+            least, most = (1 / row["seconds"][name] for name in ("max", "min"))
+            rates = [f"{rate:.1f}" if rate < 100 else f"{rate:.0f}" for rate in (row["per_second"], least, most)]
+            lines.append(
+                f"| {contest['name']} | {row['name']} | {rates[0]} ({rates[1]} to {rates[2]}) "
+                f"| {row['p50_ms']['median']:.1f} | {row['p99_ms']['median']:.1f} | {row['peak_mb']:,.0f} |"
+            )
+    return "\n".join(lines)
+
+
 def draw(found: Found) -> None:
     """Of the first contest of every work of the CPU half, bars of `times`, with their range. Nothing without any."""
     from zoo.report_plots import COLOURS, figure
@@ -215,7 +213,7 @@ def draw(found: Found) -> None:
 def write() -> None:
     found = results()
     draw(found)
-    PAGE.write_text(page(found, served()), encoding="utf-8")
+    PAGE.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

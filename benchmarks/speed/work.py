@@ -16,13 +16,15 @@ from benchmarks.speed.contest import Contestant
 class Setting:
     """folder: for checkpoints, bundles and inputs. quick: tiny networks and few items. device: "cpu" or "cuda".
 
-    peers: the Python of benchmarks/speed/requirements.txt, for peers that have versions of their own.
+    peers, servers: the Python of benchmarks/speed/requirements.txt, and of benchmarks/serving/requirements.txt, for
+    peers that have versions of their own.
     """
 
     folder: Path
     quick: bool = False
     device: str = "cpu"
     peers: Path | None = None
+    servers: Path | None = None
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

@@ -68,11 +68,3 @@ def test_the_page_says_what_was_measured_under_load(monkeypatch: pytest.MonkeyPa
     assert found["requests"] >= 100_000
     assert (found["wrong"], found["lost"]) == (0, 0)
     assert found["resident bytes"]["growth"] < 0.05
-
-
-def test_the_page_has_the_figures_beside_other_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).resolve().parent.parent.parent
-    monkeypatch.syspath_prepend(str(root))
-    module = runpy.run_path(str(root / "benchmarks" / "serving_peers.py"))
-    found = json.loads(module["RESULT"].read_text(encoding="utf-8"))
-    assert module["table"](found) in (root / "docs" / "serving.md").read_text(encoding="utf-8")

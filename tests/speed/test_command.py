@@ -72,9 +72,7 @@ def test_the_gpu_half_refuses_to_run_elsewhere() -> None:
 
 
 def test_the_page_of_speed_is_made_of_the_measured_figures() -> None:
-    assert page.PAGE.read_text(encoding="utf-8") == page.page(page.results(), page.served()), (
-        "run: python -m benchmarks.speed.page"
-    )
+    assert page.PAGE.read_text(encoding="utf-8") == page.page(page.results()), "run: python -m benchmarks.speed.page"
 
 
 def test_the_readme_quotes_the_measured_figures() -> None:
@@ -121,11 +119,14 @@ def test_a_share_of_the_roof_is_of_the_one_that_the_work_comes_closer_to() -> No
     assert page._share({"left_out": "slow"}, both, ceilings) == ""
 
 
-def test_servers_stand_on_the_page_beside_the_default_of_the_slowest() -> None:
-    def row(server: str, speed: float) -> dict[str, object]:
-        return {"server": server, "connections": 16, "requests_per_second": {"median": speed}, "p99_ms": 12.3}
+def test_servers_are_left_out_without_an_environment_of_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "serving" not in command.arguments(["cpu"]).only
+    assert "serving" in command.arguments(["cpu", "--servers", "peers/bin/python"]).only
+    with pytest.raises(SystemExit, match="2"):
+        command.arguments(["cpu", "--only", "serving"])
+    assert "needs --servers" in capsys.readouterr().err
 
-    rows = [row("zoo serve", 3000.0), row("LitServe, its defaults", 600.0), row("FastAPI, def", 900.0)]
-    made = page.page({"cpu": {"text": None}}, {"works": [{"work": "light", "rows": rows}]})
-    assert "| Serving | light, 16 connections | **zoo serve** | 5.00; p99 12 ms | 3,000 requests | |" in made
-    assert "| Serving | light, 16 connections | FastAPI, def | 1.50; p99 12 ms | 900 requests | |" in made
+
+def test_the_page_of_serving_has_the_figures_of_the_last_run() -> None:
+    result = page.results()["cpu"]["serving"]
+    assert page.of_servers(result) in (page.ROOT / "docs" / "serving.md").read_text("utf-8")

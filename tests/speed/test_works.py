@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks.speed import serving
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.command import WORKS
 from benchmarks.speed.contest import Contestant, hold
@@ -42,7 +45,7 @@ def _said(ready: Ready) -> tuple[Answer, dict[str, float]]:
     return Answer(found["exact"], found["numbers"]), found["figures"]
 
 
-@pytest.mark.parametrize("name", [*WORKS["cpu"], *_OF_GPUS])
+@pytest.mark.parametrize("name", [*(name for name in WORKS["cpu"] if name != "serving"), *_OF_GPUS])
 def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Path) -> None:
     work = importlib.import_module(f"benchmarks.speed.{name}")
     assert {"title", "model", "data"} <= set(work.FACTS)
@@ -55,3 +58,19 @@ def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Pat
         assert [
             row["left_out"] for row in found["rows"] if row["name"] == "zoo, bundle fp32" and "left_out" in row
         ] == []
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk: apt install wrk")
+def test_servers_of_this_environment_answer_alike_and_are_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI's and LitServe's need an environment of their own."""
+    both = {name: serving._SERVERS[name] for name in ("zoo serve", "zoo serve, 2 workers")}
+    monkeypatch.setattr(serving, "_SERVERS", both)
+    (contest,) = serving.contests(Setting(tmp_path, quick=True, servers=Path(sys.executable)))
+    one, two = hold(contest, 1, lambda line: None, start=Here)["rows"]
+    assert one["same"] == two["same"] == 1.0
+    for row in (one, two):
+        assert 0 < row["p50_ms"]["median"] <= row["p99_ms"]["median"]
+        assert row["per_second"] > 10
+    assert two["peak_mb"] > 1.5 * one["peak_mb"]

@@ -41,6 +41,8 @@ def freeze() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
+    # Python looks through everything when a quarter has come since the last time: now that is a quarter of nothing.
+    gc.collect()
 
 
 def _glibc() -> Any:
