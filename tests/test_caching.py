@@ -11,6 +11,7 @@ import pytest
 
 import zoo
 from tests.conformance.conftest import tiny_model
+from tests.tiny import widen
 from zoo import parity
 from zoo.backends.transformers.text import TextModule
 from zoo.errors import BundleError, ConfigError, InputError, ParityError
@@ -25,13 +26,7 @@ PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z
 
 def outspoken(name: str, task: str | None = "text-generation") -> zoo.Model:
     """A tiny model whose answers depend on what it read: small random weights repeat one token."""
-    import torch
-
-    model = tiny_model(name, task)
-    with torch.no_grad():
-        for parameter in model.module.net.parameters():
-            parameter.mul_(4.0 if parameter.dim() > 1 else 1.0)
-    return model
+    return widen(tiny_model(name, task), 4.0)
 
 
 Pair = tuple[zoo.Model, BundleModel]
