@@ -28,6 +28,15 @@ _ONLY = {
     "flan-t5-base": ("summarization",),
     "mt5-base": ("translation",),
 }  # fmt: skip
+# Networks of images that give nearly the same for each at small random weights.
+_FAINT = (
+    "conditional-detr-resnet-50",
+    "deformable-detr",
+    "detr-resnet-101",
+    "dinov2-base",
+    "dinov2-small",
+    "eva02-small",
+)
 FAMILY_TASKS = [
     (family, task) for family in FAMILIES for task in zoo.info(family).tasks if task in _ONLY.get(family, (task,))
 ]
@@ -37,7 +46,7 @@ assert {family for family, _ in FAMILY_TASKS} == set(FAMILIES)
 @pytest.mark.parametrize(("family", "task"), FAMILY_TASKS, ids=[f"{f}-{t}" for f, t in FAMILY_TASKS])
 def test_the_bundle_answers_as_torch_does(family: str, task: str, tmp_path: Path) -> None:
     model = tiny_model(family, task)
-    if model.spec.modality in ("text", "audio"):
+    if model.spec.modality in ("text", "audio") or family in _FAINT:
         widen(model)
     model.export(tmp_path / "a.bundle")
     zoo.verify(tmp_path / "a.bundle")

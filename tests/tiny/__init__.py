@@ -32,6 +32,9 @@ def tiny(spec: ModelSpec) -> ModelSpec:
     )
 
 
+_NEXT_TO_NOTHING = 0.01  # what a network's layers are scaled by at first, so that it learns to use them
+
+
 def settle(model: zoo.Model, images: int = 48) -> zoo.Model:
     """Give batch norms the statistics of some images.
 
@@ -58,17 +61,19 @@ def settle(model: zoo.Model, images: int = 48) -> zoo.Model:
 
 
 def widen(model: zoo.Model, factor: float = 8.0) -> zoo.Model:
-    """Larger matrices, so that answers depend on what was read.
+    """Larger matrices, and layers that count, so that answers depend on what was read.
 
     At small random weights a classifier gives all texts the same scores to a ten-thousandth, and one that ignores its
-    mask, or answers another text, would pass for the right one.
+    mask, or answers another text, would pass for the right one. A backbone that `settle` saw to stays.
     """
     from torch import no_grad
 
     with no_grad():
-        for parameter in model.module.parameters():
-            if parameter.dim() > 1:
+        for name, parameter in model.module.named_parameters():
+            if parameter.dim() > 1 and "backbone" not in name:
                 parameter.mul_(factor)
+            elif parameter.dim() == 1 and 0 < parameter.abs().max() < _NEXT_TO_NOTHING:
+                parameter.fill_(1.0)
     return model
 
 
