@@ -27,6 +27,16 @@ def test_cuda_embeds_as_the_cpu_does(name: str) -> None:
     assert model.accelerated
 
 
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_compiled_answers_are_near_in_bf16(name: str) -> None:
+    model = tiny_model(name).to("cuda")
+    raws = model.task.samples()
+    model.precision = "bf16"
+    plain = model.embed(raws)
+    model.compile = True
+    assert np.abs(model.embed(raws) - plain).max() < 0.05 * np.abs(plain).max()
+
+
 @pytest.mark.parametrize("precision", ["auto", "fp32", "bf16", "fp16"])
 def test_finetunes_on_cuda_in_each_precision(precision: str, tmp_path: Path) -> None:
     model = tiny_model("bert-base-cased", "text-classification").to("cuda")
@@ -65,10 +75,11 @@ def test_generation_on_cuda_gives_the_same_tokens() -> None:
     assert [r.tokens for r in model.to("cuda").predict(prompts, max_new_tokens=5)] == on_cpu
 
 
-def test_a_replayed_step_is_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_replayed_step_is_the_plain_one(compile: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed, "_LEAST", 8)
     module = tiny_model("gpt2").to("cuda").module
-    ours, plain = fixed.FixedStepper(module, "cuda"), CachedStepper(module, "cuda")
+    ours, plain = fixed.FixedStepper(module, "cuda", compile=compile), CachedStepper(module, "cuda")
     ids = np.array([[0, 0, 5, 6], [7, 8, 9, 10], [0, 11, 12, 13], [0, 0, 0, 14]])
     mask = (ids > 0).astype(np.int64)
     for _ in range(2):  # another time in the room that is there
