@@ -12,7 +12,7 @@ import torch._dynamo.utils
 
 import zoo
 from tests.conformance.conftest import tiny_model
-from tests.tiny import tiny
+from tests.tiny import tiny, widen
 from zoo.errors import ConfigError
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler: apt install g++")
@@ -31,7 +31,10 @@ def text_model(**options: Any) -> zoo.Model:
     spec = tiny(zoo.info("bert-base-cased"))
     # A layer less is many seconds less of the C++ compiler.
     small = spec.evolve(config={**spec.config, "num_hidden_layers": 1})
-    return zoo.load(small, task="text-classification", labels=["a", "b"], weights=None, device="cpu", seed=0, **options)
+    labels = ["a", "b"]
+    return widen(
+        zoo.load(small, task="text-classification", labels=labels, weights=None, device="cpu", seed=0, **options)
+    )
 
 
 def scores(model: zoo.Model, **options: Any) -> list[float]:
@@ -41,22 +44,23 @@ def scores(model: zoo.Model, **options: Any) -> list[float]:
 @needs_compiler
 def test_texts_are_answered_by_one_graph_whatever_their_number_and_length(graphs: Any) -> None:
     plain, compiled = text_model(), text_model(compile=True)
-    assert scores(compiled, batch_size=3) == pytest.approx(scores(plain), abs=1e-6)
-    assert scores(compiled, batch_size=5) == pytest.approx(scores(plain), abs=1e-6)
+    assert np.ptp([found.top[0].score for found in plain.predict(TEXTS)]) > 1e-2
+    assert scores(compiled, batch_size=3) == pytest.approx(scores(plain), abs=1e-5)
+    assert scores(compiled, batch_size=5) == pytest.approx(scores(plain), abs=1e-5)
     assert graphs() == 1
     # Neither what learns nor what is saved knows of it.
     assert compiled.module._compiled_call_impl is None
     with torch.no_grad():
         for model in (plain, compiled):
             model.module.net.classifier.bias[0] += 1  # type: ignore[union-attr, operator, index]
-    assert scores(compiled, batch_size=5) == pytest.approx(scores(plain), abs=1e-6)
+    assert scores(compiled, batch_size=5) == pytest.approx(scores(plain), abs=1e-5)
     assert graphs() == 1
 
 
 @needs_compiler
 def test_embeddings_and_reports_are_compiled_too(graphs: Any) -> None:
     plain, compiled = text_model(), text_model(compile=True)
-    np.testing.assert_allclose(compiled.embed(TEXTS, batch_size=5), plain.embed(TEXTS), atol=1e-6)
+    np.testing.assert_allclose(compiled.embed(TEXTS, batch_size=5), plain.embed(TEXTS), atol=1e-5)
     assert graphs() == 1
     rows = [(text, "a") for text in TEXTS]
     found, expected = compiled.evaluate(rows, batch_size=5), plain.evaluate(rows)

@@ -60,9 +60,12 @@ class Server:
                 time.sleep(0.1)
 
     def _family(self) -> list[psutil.Process]:
-        first = psutil.Process(self.process.pid)
-        # Several have processes of their own.
-        return [first, *first.children(recursive=True)]
+        """Several have processes of their own. Empty where the first has ended by itself."""
+        try:
+            first = psutil.Process(self.process.pid)
+            return [first, *first.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
 
 @contextmanager
