@@ -51,25 +51,25 @@ def write_graph(
         import torch
     except ImportError as error:
         raise missing(str(error.name), "train", "Exporting") from error
+    from zoo.capturing import capture
+
     names = list(example)
     tensors = tuple(torch.from_numpy(example[name]) for name in names)
     with torch.inference_mode():
         given = getattr(module, method)(**dict(zip(names, tensors, strict=True)))
         outputs = {name: tensor.numpy() for name, tensor in given.items()}
     wrapper = _flat(module, names, method)
+    named = [axes[name] if axes else ("batch", *["length"] * (name in ragged)) for name in names]
+    shapes = (tuple(_dynamic(sides, torch) for sides in named),)
     size = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            wrapper,
+            capture(wrapper, tensors, shapes),
             tensors,
             input_names=names,
             output_names=list(outputs),
-            dynamic_shapes=(
-                tuple(
-                    _dynamic(axes[name] if axes else ("batch", *["length"] * (name in ragged)), torch) for name in names
-                ),
-            ),
+            dynamic_shapes=shapes,
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
