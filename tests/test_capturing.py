@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+import zoo
 from tests.conformance.conftest import tiny_model
 from zoo import tracing
 from zoo.capturing import capture
@@ -88,6 +89,17 @@ def _same_shape(x: Any) -> Any:
     return x.reshape(x.shape[0], 3, -1).reshape(x.shape[0], 3, -1).expand(x.shape[0], 3, 16) * 2
 
 
+def _in_windows(x: Any) -> Any:
+    # [batch, windows, heads, T, D]
+    windows = x.reshape(x.shape[0], 3, 2, 2, 4)
+    return functional.scaled_dot_product_attention(windows, windows * 2, windows + 1, scale=0.5).flatten(1)
+
+
+def _weight_of_length_and_direction(x: Any) -> Any:
+    direction, length = torch.arange(1.0, 13.0).reshape(3, 4), torch.arange(1.0, 4.0).reshape(3, 1)
+    return torch._weight_norm(direction, length, 0) * x[:, :, 0]
+
+
 def _through_a_view(x: Any) -> Any:
     y = x * 2
     flat = y.view(-1)
@@ -109,7 +121,7 @@ def _into_the_input(x: Any) -> Any:
 
 SHORT = [
     _made_elsewhere, _before_and_after, _twice, _of_a_dropout, _given_back, _pooled, _logic, _cast, _normed,
-    _same_shape,
+    _same_shape, _in_windows, _weight_of_length_and_direction,
 ]  # fmt: skip
 LONG = [_through_a_view, _part_of_it, _into_the_input]
 
@@ -168,3 +180,14 @@ def test_known_architectures_are_traced_once_to_a_graph_as_good_as_that_of_three
 
 def _operators(path: Path) -> collections.Counter[str]:
     return collections.Counter(node.op_type for node in onnx.load(str(path)).graph.node)
+
+
+def test_a_network_without_a_graph_is_refused_with_the_operator_that_onnx_lacks(tmp_path: Path) -> None:
+    class Module(torch.nn.Module):
+        def forward(self, numbers: Any) -> dict[str, Any]:
+            return {"logits": torch.linalg.eigvals(numbers).abs()}
+
+    example = {"numbers": np.eye(3, dtype=np.float32)[None].repeat(2, axis=0)}
+    with pytest.raises(zoo.ConfigError, match=r"can't be exported to ONNX by torch .*linalg_eig") as raised:
+        tracing.write_graph(Module(), example, tmp_path / "a.onnx")  # type: ignore[arg-type]
+    assert "\n" not in str(raised.value)

@@ -203,21 +203,41 @@ def _replace(node: Any) -> None:
         node.target, node.args = operator.getitem, (made, 0)
     elif target is _aten._weight_norm.default:
         _weigh(node)
+    elif target is _aten.scaled_dot_product_attention.default:
+        _attend_in_rows(node)
+
+
+def _put(node: Any, target: torch._ops.OpOverload, *args: Any) -> Any:
+    """A further operator, before a node and with its origin."""
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(target, args)
+    known = [item.meta["val"] if isinstance(item, torch.fx.Node) else item for item in args]
+    made.meta = {**node.meta, "val": target(*known)}
+    return made
 
 
 def _weigh(node: Any) -> None:
     """A weight of its direction and its length, by operators of one step each."""
-
-    def put(target: torch._ops.OpOverload, *args: Any) -> Any:
-        made = node.graph.call_function(target, args)
-        known = [item.meta["val"] if isinstance(item, torch.fx.Node) else item for item in args]
-        made.meta = {**node.meta, "val": target(*known)}
-        return made
-
     direction, length = node.args[:2]
     kept = node.args[2] if len(node.args) > 2 else 0
     sides = [side for side in range(direction.meta["val"].dim()) if side != kept]
-    with node.graph.inserting_before(node):
-        squares = put(_aten.sum.dim_IntList, put(_aten.mul.Tensor, direction, direction), sides, True)
-        scale = put(_aten.div.Tensor, length, put(_aten.sqrt.default, squares))
+    squares = _put(node, _aten.sum.dim_IntList, _put(node, _aten.mul.Tensor, direction, direction), sides, True)
+    scale = _put(node, _aten.div.Tensor, length, _put(node, _aten.sqrt.default, squares))
     node.target, node.args = _aten.mul.Tensor, (direction, scale)
+
+
+def _attend_in_rows(node: Any) -> None:
+    """Attention within windows, `[B, windows, heads, T, D]`: ONNX's has four sides, so windows become rows."""
+    parts, masked = node.args[:3], len(node.args) > 3 and node.args[3] is not None
+    shapes = [tuple(part.meta["val"].shape) for part in parts]
+    known = all(isinstance(side, int) for shape in shapes for side in shape[1:])
+    if masked or not known or any(len(shape) < 5 for shape in shapes):
+        return
+    rows = [
+        _put(node, _aten.reshape.default, part, [-1, *shape[-3:]]) for part, shape in zip(parts, shapes, strict=True)
+    ]
+    with node.graph.inserting_before(node):
+        made = node.graph.call_function(node.target, (*rows, *node.args[3:]), node.kwargs)
+    value = node.meta["val"]
+    made.meta = {**node.meta, "val": value.reshape(-1, *value.shape[-3:])}
+    node.target, node.args, node.kwargs = _aten.reshape.default, (made, [-1, *value.shape[1:]]), {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zoo import bundle
-from zoo.errors import missing
+from zoo.errors import ConfigError, missing
 from zoo.modalities.base import Array
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def write_graph(
 
     example: a ragged batch, so that padding and its mask are part of what is traced: an exporter that sees no
     padding may drop the mask.
+    Raises ConfigError for a network that has no graph: of an operator that ONNX has none for, say.
     """
     try:
         import onnx  # noqa: F401
@@ -64,16 +65,21 @@ def write_graph(
     size = sum(p.numel() * p.element_size() for p in module.parameters())
     with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            capture(wrapper, tensors, shapes),
-            tensors,
-            input_names=names,
-            output_names=list(outputs),
-            dynamic_shapes=shapes,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                capture(wrapper, tensors, shapes),
+                tensors,
+                input_names=names,
+                output_names=list(outputs),
+                dynamic_shapes=shapes,
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise ConfigError(
+                f"This network can't be exported to ONNX by torch {torch.__version__}: {_why(error)}"
+            ) from error
         assert program is not None
         _free_names(program.model.graph, set(outputs))
         _rotate_every_row(program.model.graph)
@@ -81,6 +87,13 @@ def write_graph(
         _lay_out_rows(program.model.graph)
         program.save(str(path), external_data=size > INLINE_BYTES)
     return outputs
+
+
+def _why(error: BaseException) -> str:
+    """The reason behind what the exporter says, whose own first lines are advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _free_names(graph: Any, names: set[str]) -> None:

@@ -8,7 +8,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, compiled, export, read
+from benchmarks.speed.work import Setting, bundles, compiled, exported, read
 
 FACTS = {
     "title": "Speech",
@@ -27,10 +27,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     others = data.recordings(setting.folder / "others", setting.size(8, 6), longest=3.0, seed=1)
     folder = checkpoints.wav2vec2(setting.folder / "wav2vec2", others[:3], tiny=setting.quick)
     model = zoo.load(folder, task=_TASK, device="cpu")
-    made = {}
-    for precision in ("fp32", "int8"):
-        path = setting.folder / f"wav2vec2-{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, [str(path) for path in others]))
+    made = exported(setting, model, [str(path) for path in others])
     del model
     given = {"folder": str(folder), "inputs": setting.kept("recordings", paths), "device": setting.device}
     yield Contest(

@@ -43,6 +43,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
         f"{updates} updates of {_BATCH} images", updates * _BATCH, "samples",
         [
             Contestant("Trainer", f"{_HERE}:trainer", given),
+            Contestant("Trainer, 2 workers", f"{_HERE}:trainer", {**given, "workers": 2}),
             Contestant("timm loop", f"{_HERE}:loop", given, tolerance=_TOLERANCE),
             Contestant(
                 "timm loop, 2 workers, channels last", f"{_HERE}:loop", {**given, "best": True}, tolerance=_TOLERANCE
@@ -75,7 +76,7 @@ class _Files:
         return {"pixel_values": self._prepared(path), "labels": LABELS.index(label)}
 
 
-def trainer(**given: Any) -> Ready:
+def trainer(workers: int = 0, **given: Any) -> Ready:
     """timm's network as transformers wraps it, and its image processor."""
     import torch
     from PIL import Image
@@ -95,7 +96,8 @@ def trainer(**given: Any) -> Ready:
 
     return of_trainer(
         job, AutoModelForImageClassification.from_pretrained, _Files(job.rows, prepared),  # type: ignore[arg-type]
-        scores, default_data_collator, remove_unused_columns=False,
+        scores, default_data_collator, remove_unused_columns=False, dataloader_num_workers=workers,
+        dataloader_persistent_workers=workers > 0,
     )  # fmt: skip
 
 

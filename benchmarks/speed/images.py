@@ -9,7 +9,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, compiled, export, read
+from benchmarks.speed.work import Setting, bundles, compiled, exported, read
 
 FACTS = {
     "title": "Labels of photographs",
@@ -27,10 +27,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     others = data.photographs(setting.folder / "others", setting.size(16, 8), seed=1)
     folder = checkpoints.resnet(setting.folder / "resnet", others, tiny=setting.quick)
     model = zoo.load(folder, device="cpu")
-    made = {}
-    for precision in ("fp32", "int8"):
-        path = setting.folder / f"resnet-{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, [str(path) for path in others]))
+    made = exported(setting, model, [str(path) for path in others])
     del model
     given = {"folder": str(folder), "inputs": setting.kept("photographs", paths), "device": setting.device}
     last = {**given, "channels_last": True}

@@ -10,7 +10,7 @@ from benchmarks.speed.answers import Answer
 from benchmarks.speed.checkpoints import LABELS
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, export, of_labels, read
+from benchmarks.speed.work import Setting, bundles, exported, of_labels, read
 
 FACTS = {
     "title": "Labels of ragged texts",
@@ -26,10 +26,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     folder = checkpoints.bert(setting.folder / "bert", tiny=setting.quick)
     texts = data.texts(setting.size(64, 6), longest=512 if not setting.quick else 60)
     model = zoo.load(folder, task="text-classification", device="cpu")
-    made = {}
-    for precision in ("fp32", "int8"):
-        path = setting.folder / f"bert-{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, data.texts(setting.size(16, 8), longest=60, seed=7000)))
+    made = exported(setting, model, data.texts(setting.size(16, 8), longest=60, seed=7000))
     del model
     given = {"folder": str(folder), "inputs": setting.kept("texts", texts), "device": setting.device}
     yield Contest(

@@ -60,6 +60,16 @@ def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any]
     return ""
 
 
+def exported(setting: Setting, model: Any, inputs: Sequence[Any]) -> dict[str, tuple[Path, str]]:
+    """A bundle in each precision, measured where it will answer: its folder and why there is none, as `bundles` takes
+    them. inputs: as texts of `export`."""
+    made = {}
+    for precision in ("fp32", "fp16", "int8"):
+        path = setting.folder / f"{precision}.bundle"
+        made[precision] = (path, export(model, path, precision, inputs, runs_on=setting.device))
+    return made
+
+
 def _labelled(model: Any, inputs: Sequence[Any]) -> list[Any]:
     if model.task.name == "text-generation":
         return [{"text": text} for text in inputs]
