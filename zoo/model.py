@@ -294,6 +294,7 @@ class Model(Predictor):
         samples: raw inputs, as for predict(), to compare on; built-in ones when None.
         tolerance: allowed difference of any output, times the larger of 1 and the largest number in it.
         Returns the bundle, opened on the CPU; its figures are in `bundle.card.parity` and `bundle.card.quality`.
+        Raises ConfigError, too, for a network that ONNX lacks an operator for.
         """
         from zoo import exporting
         from zoo import precision as reducing
