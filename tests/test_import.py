@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "torchvision", "torchaudio", "transformers", "timm", "accelerate", "peft", "datasets", "onnxruntime")
 BLOCK = f"import sys\nfor name in {HEAVY[:-1]}: sys.modules[name] = None\n"
 # What imports torch at its top, or what is built on that.
-TORCH_FLOORS = ("zoo.backends.", "zoo.training.")
+TORCH_FLOORS = ("zoo.capturing", "zoo.backends.", "zoo.training.")
 LIGHT_TRAINING = ("zoo.training.config", "zoo.training.data")
 
 
