@@ -191,3 +191,21 @@ def test_a_network_without_a_graph_is_refused_with_the_operator_that_onnx_lacks(
     with pytest.raises(zoo.ConfigError, match=r"can't be exported to ONNX by torch .*linalg_eig") as raised:
         tracing.write_graph(Module(), example, tmp_path / "a.onnx")  # type: ignore[arg-type]
     assert "\n" not in str(raised.value)
+
+
+def test_the_exporter_reads_no_sources_of_its_operators_for_the_same_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from onnxscript._internal import ast_utils, values
+
+    read, sources = ast_utils.get_src_and_ast, []
+    monkeypatch.setattr(ast_utils, "get_src_and_ast", lambda function: sources.append(function) or read(function))
+    parsing, model = vars(values.TracedOnnxFunction)["function_ir"], tiny_model("resnet18")
+    model.export(tmp_path / "unread.bundle")
+    assert sources == []
+    assert vars(values.TracedOnnxFunction)["function_ir"] is parsing
+    monkeypatch.setattr(tracing, "_parsing", lambda: (object, None))
+    model.export(tmp_path / "read.bundle")
+    assert len(sources) > 100
+    unread, other = (tmp_path / f"{name}.bundle" / "model.onnx" for name in ("unread", "read"))
+    assert unread.read_bytes() == other.read_bytes()

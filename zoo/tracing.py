@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Collection, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from zoo import bundle
@@ -63,7 +65,7 @@ def write_graph(
     named = [axes[name] if axes else ("batch", *["length"] * (name in ragged)) for name in names]
     shapes = (tuple(_dynamic(sides, torch) for sides in named),)
     size = sum(p.numel() * p.element_size() for p in module.parameters())
-    with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad():
+    with warnings.catch_warnings(), quiet("torch.onnx", "onnxscript", "onnx_ir"), torch.no_grad(), _unparsed():
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -87,6 +89,31 @@ def write_graph(
         _lay_out_rows(program.model.graph)
         program.save(str(path), external_data=size > INLINE_BYTES)
     return outputs
+
+
+@contextmanager
+def _unparsed() -> Iterator[None]:
+    """The exporter lists its 500 operators anew for each graph, and onnxscript reads the source of each of them for a
+    domain that nobody asks for: a sixth of an export. Here it is told by what it would be read from."""
+    kind, parsing = _parsing()
+    if parsing is None:
+        yield
+        return
+    kind.function_ir = property(lambda operator: SimpleNamespace(domain=operator.opset.domain))
+    try:
+        yield
+    finally:
+        kind.function_ir = parsing
+
+
+@cache
+def _parsing() -> tuple[Any, Any]:
+    """onnxscript's class of an operator, and its own way to read one; asked once, as threads may export side by side.
+    None in place of that where there is another onnxscript."""
+    from onnxscript._internal import values
+
+    kind = getattr(values, "TracedOnnxFunction", object)
+    return kind, vars(kind).get("function_ir")
 
 
 def _why(error: BaseException) -> str:
