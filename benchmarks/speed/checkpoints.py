@@ -78,13 +78,13 @@ def word_pieces() -> Any:
 
 
 def resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
-    """ResNet-50 of timm, or ResNet-10 where it is to be tiny, with the statistics of some photographs."""
+    """ResNet-50 of timm, or one of few channels where it is to be tiny, with the statistics of some photographs."""
     import timm
     import torch
     from torch import nn
 
     torch.manual_seed(0)
-    model = timm.create_model("resnet10t" if tiny else "resnet50")
+    model = timm.create_model("test_resnet" if tiny else "resnet50")
     # Freshly made, residual branches are multiplied by nought, and nobody would see what happens in them. By one, a
     # pixel's rounding ends in another answer, as in no trained network.
     for part in model.modules():
@@ -108,7 +108,7 @@ def small_resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     import torch
 
     torch.manual_seed(0)
-    model = timm.create_model("resnet10t" if tiny else "resnet18", num_classes=len(LABELS))
+    model = timm.create_model("test_resnet" if tiny else "resnet18", num_classes=len(LABELS))
     with torch.no_grad():
         # Freshly made, its norms have seen nothing.
         for _ in range(20):

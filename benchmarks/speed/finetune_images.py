@@ -19,14 +19,13 @@ FACTS = {
     "data": "JPEG files of 500x375; the label is their strongest colour",
 }
 _HERE = "benchmarks.speed.finetune_images"
-_BATCH = 16
 # Pixels are resized in other ways, and batch norms hand the difference on.
 _TOLERANCE = 2e-2
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    updates = setting.size(6, 2)
-    train = data.photographs(setting.folder / "photographs", setting.size(48, 16))
+    updates, batch = setting.size(6, 2), setting.size(16, 8)
+    train = data.photographs(setting.folder / "photographs", setting.size(48, 8))
     test = data.photographs(setting.folder / "others", setting.size(32, 4), seed=1)
     folder = checkpoints.small_resnet(setting.folder / "resnet", train[:8], tiny=setting.quick)
     given = {
@@ -35,12 +34,12 @@ def contests(setting: Setting) -> Iterator[Contest]:
         "train": setting.kept("train", _rows(train)),
         "test": setting.kept("test", _rows(test)),
         "updates": updates,
-        "batch": _BATCH,
+        "batch": batch,
         "rate": 1e-3,
         "device": setting.device,
     }
     yield Contest(
-        f"{updates} updates of {_BATCH} images", updates * _BATCH, "samples",
+        f"{updates} updates of {batch} images", updates * batch, "samples",
         [
             Contestant("Trainer", f"{_HERE}:trainer", given),
             Contestant("Trainer, 2 workers", f"{_HERE}:trainer", {**given, "workers": 2}),
