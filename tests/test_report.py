@@ -202,7 +202,7 @@ def test_plot_refuses_other_endings(tmp_path: Path) -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingDependency, match=r'matplotlib.*pip install "polyzoo\[train\]"'):
+    with pytest.raises(MissingDependency, match=r'matplotlib.*pip install "polyzoo\[measure\]"'):
         classified(2).to_html(tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

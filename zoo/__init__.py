@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from zoo import runtime
     from zoo.batching import batch
     from zoo.catalog import info, list_models
-    from zoo.entry import export, load
+    from zoo.entry import evaluate, export, load
     from zoo.index import Index
     from zoo.manifest import verify
     from zoo.model import Model
@@ -28,6 +28,7 @@ _DOOR = {
     "Report": "zoo.report",
     "TrainConfig": "zoo.training.config",
     "batch": "zoo.batching",
+    "evaluate": "zoo.entry",
     "export": "zoo.entry",
     "info": "zoo.catalog",
     "lint": "zoo.training.lint",
@@ -38,8 +39,8 @@ _DOOR = {
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
-    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "batch", "export", "info", "lint",
-    "list_models", "load", "runtime", "verify",
+    "Index", "Model", "ModelSpec", "Report", "TrainConfig", "__version__", "batch", "evaluate", "export", "info",
+    "lint", "list_models", "load", "runtime", "verify",
 ]  # fmt: skip
 
 

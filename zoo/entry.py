@@ -1,20 +1,26 @@
-"""`zoo.load()` and `zoo.export()`: from a name, a folder or a checkpoint to a model, and to its bundle."""
+"""`zoo.load()`, `zoo.evaluate()`, `zoo.export()`: from a name, a folder or a checkpoint to a model, its report, its
+bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import bundle, loading
+from zoo import bundle, learning, loading
 from zoo.errors import ConfigError, missing
 from zoo.loading import PRETRAINED, Source
 from zoo.model import Model
+from zoo.runtime import BundleModel
+from zoo.runtime import load as load_bundle
+from zoo.training import scoring
 
 if TYPE_CHECKING:
     import tokenizers
 
-    from zoo.runtime import BundleModel
+    from zoo.inference import BatchSize, OnError
+    from zoo.report import Report
     from zoo.runtime.session import Device
     from zoo.spec import ProblemType
 
@@ -76,8 +82,43 @@ def load(
     return Model(parts, device=device, precision=precision, compile=compile)
 
 
+def evaluate(
+    model: Source | Model | BundleModel,
+    test: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    batch_size: BatchSize = "auto",
+    on_error: OnError = "raise",
+    predict_with_generate: bool = True,
+    generation: Mapping[str, Any] | None = None,
+) -> Report:
+    """Measure a model, or anything that `load` takes, on labelled data; or an exported bundle (its folder, or what
+    `zoo.runtime.load` gave), for which no torch is needed.
+
+    All arguments: as of `Model.evaluate`. Raises what `load` and that raise; ConfigError for a bundle of a task that
+    nothing measures, such as embeddings.
+    """
+    folder = _bundle_of(model)
+    if folder is None:
+        assert not isinstance(model, BundleModel)
+        loaded = model if isinstance(model, Model) else load(model)
+        return loaded.evaluate(
+            test, columns=columns, batch_size=batch_size, on_error=on_error,
+            predict_with_generate=predict_with_generate, generation=generation,
+        )  # fmt: skip
+    given = model if isinstance(model, BundleModel) else load_bundle(folder)
+    if not given.task.trainable or not given.task.metric:
+        raise ConfigError(f"{folder} is a bundle of {given.task.name}, which no labelled data measure.")
+    rows = learning.labelled(given, test, columns=columns, on_error=on_error)
+    report = scoring.measure(
+        given, rows, batch_size=batch_size, on_error=on_error, predict_with_generate=predict_with_generate,
+        generation=generation,
+    )  # fmt: skip
+    return replace(report, history=given.card.history, skipped=(*rows.skipped, *report.skipped))
+
+
 def export(
-    model: Source | Model,
+    model: Source | Model | BundleModel,
     target: str | Path,
     *,
     task: str | None = None,
@@ -92,17 +133,26 @@ def export(
     samples: Sequence[Any] | None = None,
     tolerance: float = 1e-4,
 ) -> BundleModel:
-    """A bundle of a model, or of anything that `load` takes: a checkpoint folder of transformers or timm, too.
+    """A bundle of a model, or of anything that `load` takes: a checkpoint folder of transformers or timm, too. Or a
+    bundle in less than fp32 of one in fp32 (its folder, or what `zoo.runtime.load` gave), for which no torch is needed.
 
-    task, labels, tokenizer: as of `load`; ConfigError beside a loaded model, which has its own.
+    task, labels, tokenizer: as of `load`; ConfigError beside a loaded model or a bundle, which have their own.
+    samples, tolerance: ConfigError for `samples` beside a bundle, which was compared with torch when it was made.
     All others: as of `Model.export`.
     Raises what `load` and `Model.export` raise.
     """
+    fixed = task is not None or labels is not None or tokenizer is not None
+    source = _bundle_of(model)
+    if source is not None:
+        if fixed or samples is not None:
+            raise ConfigError("A bundle has its own task, labels and tokenizer, and was compared when it was exported.")
+        return _reduced(source, target, precision, calibration, test, columns, max_drop, runs_on)
     if isinstance(model, Model):
-        if task is not None or labels is not None or tokenizer is not None:
+        if fixed:
             raise ConfigError("A loaded model has its own task, labels and tokenizer; give its name or folder instead.")
         loaded = model
     else:
+        assert not isinstance(model, BundleModel)
         bundle.check_target(Path(target))
         loaded = load(model, task=task, labels=labels, tokenizer=tokenizer, device="cpu")
     return loaded.export(
@@ -116,3 +166,31 @@ def export(
         samples=samples,
         tolerance=tolerance,
     )
+
+
+def _bundle_of(model: Source | Model | BundleModel) -> Path | None:
+    """The folder of what is an exported bundle already."""
+    if isinstance(model, BundleModel):
+        return model.folder
+    if not isinstance(model, str | Path):
+        return None
+    folder = Path(model).expanduser()
+    return folder if bundle.is_folder(folder) and bundle.read_card(folder).kind == "bundle" else None
+
+
+def _reduced(
+    source: Path, target: str | Path, precision: str, calibration: Any, test: Any, columns: Mapping[str, str] | None,
+    max_drop: float, runs_on: Device,
+) -> BundleModel:  # fmt: skip
+    from zoo import precision as reducing
+
+    reducing.check(precision)
+    if precision == "fp32":
+        raise ConfigError(
+            f'{source} is an exported bundle already. To reduce it, give precision="int8" and calibration=.'
+        )
+    bundle.check_target(Path(target))
+    given = load_bundle(source)
+    reducing.supported(given, max_drop, runs_on)
+    rows = learning.labelled_parts(given, precision, calibration, test, columns)
+    return reducing.again(source, target, reducing.Wanted(precision, *rows, max_drop, runs_on))

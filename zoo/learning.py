@@ -18,6 +18,7 @@ ALIKE = ("adamw", "adam", "adamw_8bit", "muon")
 if TYPE_CHECKING:
     from zoo.inference import OnError
     from zoo.model import Model
+    from zoo.predictor import Predictor
     from zoo.spec import ProblemType
     from zoo.training.data import Rows
 
@@ -71,7 +72,7 @@ def read(
 
 
 def labelled(
-    model: Model,
+    model: Predictor,
     given: Any,
     *,
     columns: Mapping[str, str] | None,
@@ -91,7 +92,7 @@ def labelled(
 
 
 def labelled_parts(
-    model: Model, precision: str, calibration: Any, test: Any, columns: Mapping[str, str] | None
+    model: Predictor, precision: str, calibration: Any, test: Any, columns: Mapping[str, str] | None
 ) -> tuple[Rows, Rows]:
     """The rows that a reduced precision is made with, and those that judge it, which are others."""
     from zoo import precision as reducing

@@ -87,7 +87,7 @@ def figure(drawings: Sequence[Panel]) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise missing("matplotlib", "train", "Drawing a plot") from error
+        raise missing("matplotlib", "measure", "Drawing a plot") from error
     # Figures without pyplot: no global state, no window, and none to close.
     made = Figure(figsize=(6.4 * len(drawings), 4.8), dpi=110, layout="constrained")
     FigureCanvasAgg(made)

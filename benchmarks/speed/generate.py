@@ -9,7 +9,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, export, read
+from benchmarks.speed.work import Setting, bundles, exported, read
 
 FACTS = {
     "title": "Generation",
@@ -29,10 +29,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     prompts = [data.text(96, seed)[:length] for seed, length in enumerate(
         data.lengths(many, median=24, longest=96, seed=0, shortest=4)
     )]  # fmt: skip
-    made = {}
-    for precision in ("fp32", "fp16" if gpu else "int8"):
-        path = setting.folder / f"gpt2-{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, prompts, runs_on=setting.device))
+    made = exported(setting, model, prompts, ("fp32", "fp16" if gpu else "int8"))
     del model
     tokens = setting.size(128 if gpu else 24, 4)
     weights = (folder / "model.safetensors").stat().st_size / 1e9

@@ -41,12 +41,20 @@ def read(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any] = (), *, runs_on: str = "cpu") -> str:
+def export(
+    model: Any,
+    path: Path,
+    precision: str = "fp32",
+    texts: Sequence[Any] = (),
+    *,
+    runs_on: str = "cpu",
+    source: Path | None = None,
+) -> str:
     """Write a bundle of a `zoo.Model`; why there is none, where it is refused, else nothing.
 
     texts: inputs of any kind, for less than fp32, which is made with the model's own answers as labels. Random weights
     know nothing, so that a drop is allowed; how far its answers are from the reference's is written down.
-    runs_on: the device that it is measured on.
+    runs_on: the device that it is measured on. source: the model's bundle in fp32, where there is one to reduce.
     """
     import zoo
 
@@ -54,19 +62,27 @@ def export(model: Any, path: Path, precision: str = "fp32", texts: Sequence[Any]
         if precision == "fp32":
             model.export(path)
         else:
-            model.export(path, precision=precision, calibration=_labelled(model, texts), max_drop=0.99, runs_on=runs_on)
+            rows = _labelled(model, texts)
+            zoo.export(
+                source or model, path, precision=precision, calibration=rows, max_drop=0.99,
+                runs_on=runs_on,  # type: ignore[arg-type]
+            )  # fmt: skip
     except (zoo.QualityError, zoo.ConfigError, zoo.DeviceError) as error:
         return " ".join(str(error).split())[:300]
     return ""
 
 
-def exported(setting: Setting, model: Any, inputs: Sequence[Any]) -> dict[str, tuple[Path, str]]:
+def exported(
+    setting: Setting, model: Any, inputs: Sequence[Any], precisions: Sequence[str] = ("fp32", "fp16", "int8")
+) -> dict[str, tuple[Path, str]]:
     """A bundle in each precision, measured where it will answer: its folder and why there is none, as `bundles` takes
-    them. inputs: as texts of `export`."""
-    made = {}
-    for precision in ("fp32", "fp16", "int8"):
+    them. inputs: as texts of `export`. precisions: fp32 first."""
+    made: dict[str, tuple[Path, str]] = {}
+    for precision in precisions:
         path = setting.folder / f"{precision}.bundle"
-        made[precision] = (path, export(model, path, precision, inputs, runs_on=setting.device))
+        source, refused = made.get("fp32", (None, ""))
+        reason = refused or export(model, path, precision, inputs, runs_on=setting.device, source=source)
+        made[precision] = (path, reason)
     return made
 
 

@@ -11,6 +11,7 @@ import zoo
 from tests.conformance.cases import CASES
 from tests.conformance.conftest import tiny_model
 from tests.tiny import FAMILIES, widen
+from zoo.tasks.sequences import SequenceOptions
 
 # Of families that share all of another's code and differ in options, or whose tasks are one network with one head: what
 # is only theirs. Each task of each of them is built, trained and asked in torch by the other files here.
@@ -69,3 +70,8 @@ def test_the_bundle_answers_as_torch_does(family: str, task: str, tmp_path: Path
         ours, theirs = (p.predict(raws, **options) for p in (bundle, model))
         assert len(ours) == len(raws)
         assert all(model.task.same(a, b) for a, b in zip(ours, theirs, strict=True))
+    rows = CASES[task].rows
+    if rows is not None and model.task.metric:
+        short = {"max_new_tokens": 5} if issubclass(model.task.options, SequenceOptions) else None
+        reports = [zoo.evaluate(which, rows(model.task), generation=short) for which in (bundle, model)]
+        assert reports[0].metrics == pytest.approx(reports[1].metrics, nan_ok=True, rel=1e-3, abs=1e-3)

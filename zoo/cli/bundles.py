@@ -12,7 +12,19 @@ import typer
 
 import zoo
 from zoo import bundle
-from zoo.cli.loading import PRETRAINED, Adapter, Labels, Name, Revision, TaskOption, Tokenizer, Weights, load_model
+from zoo.cli.loading import (
+    PRETRAINED,
+    Adapter,
+    Labels,
+    Name,
+    Revision,
+    TaskOption,
+    Tokenizer,
+    Weights,
+    is_bundle,
+    load_model,
+    refuse_fixed,
+)  # fmt: skip
 from zoo.cli.shared import AsJson, emit, pairs, readable
 from zoo.errors import ConfigError
 
@@ -87,13 +99,19 @@ def export(
 ) -> None:
     """Export a model to ONNX with all that serving needs, checked against torch before it is kept.
 
-    Less than fp32 is measured on your data, and refused where it is worse than allowed or no faster.
+    Less than fp32 is measured on your data, and refused where it is worse than allowed or no faster. It can be made of
+    a bundle in fp32, too, and then without torch.
     """
     if (target is None) == (output is None):
         raise ConfigError("Give one folder to write: zoo export MODEL BUNDLE, or zoo export MODEL -o BUNDLE.")
     target = target or output
     assert target is not None
-    if layout != "bundle" and _is_bundle(model):
+    whole = is_bundle(model)
+    if whole:
+        refuse_fixed(
+            model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, adapter=adapter
+        )
+    if layout != "bundle" and whole and precision == "fp32":
         written = _laid_out(Path(model), model, target, layout, runs_on)
         if as_json:
             emit({"models": [str(path) for path in written], "bytes": _size(*written)})
@@ -102,11 +120,12 @@ def export(
         return
     with _place(model, target, layout) as place:
         renamed = pairs(columns, "--columns")
-        loaded = load_model(
+        loaded = Path(model).expanduser() if whole else load_model(
             model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device="cpu",
             adapter=adapter,
         )  # fmt: skip
-        made = loaded.export(
+        made = zoo.export(
+            loaded,
             place,
             precision=precision,
             calibration=calibration,
@@ -131,11 +150,6 @@ def export(
 
     told = "" if quality is None else f"{explain_quality(quality)}\n"
     typer.echo(f"{explain(found)}\n{told}{_told(written)}")
-
-
-def _is_bundle(model: str) -> bool:
-    path = Path(model)
-    return bundle.is_folder(path) and bundle.read_card(path).kind == "bundle"
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from zoo.cli.loading import (
     Tokenizer,
     Weights,
     load_model,
+    load_predictor,
 )
 from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
 from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
@@ -189,14 +190,15 @@ def evaluate(
     plot: Annotated[Path | None, typer.Option(help="Draw it to a .png, .svg or .pdf, too.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model on labelled data: metrics, scores of each class, confusion."""
+    """Measure a model on labelled data: metrics, scores of each class, confusion. Of a bundle, without torch."""
     renamed = pairs(columns, "--columns")
     size = number_or(batch_size, ["auto"], "--batch-size")
-    loaded = load_model(
+    loaded = load_predictor(
         model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
         precision=precision, compile=compile, adapter=adapter,
     )  # fmt: skip
-    report = loaded.evaluate(
+    report = zoo.evaluate(
+        loaded,  # type: ignore[arg-type]  # A model or a bundle.
         data,
         columns=renamed,
         batch_size=size,

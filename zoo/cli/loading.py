@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -147,15 +147,18 @@ def load_predictor(
             name, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, device=device,
             precision=precision, compile=compile, adapter=adapter,
         )  # fmt: skip
-    given = {
-        "--task": task, "--labels": labels, "--revision": revision, "--tokenizer": tokenizer, "--adapter": adapter,
-        "--precision": precision, "--compile": compile or None,
-    }  # fmt: skip
-    fixed = [option for option, value in given.items() if value is not None]
-    if weights != PRETRAINED:
-        fixed.append("--weights")
-    if fixed:
-        raise ConfigError(f"{name} is an exported bundle, in which {', '.join(fixed)} can't be chosen any more.")
+    refuse_fixed(
+        name, task=task, labels=labels, revision=revision, tokenizer=tokenizer, adapter=adapter, precision=precision,
+        compile=compile or None, weights=weights,
+    )  # fmt: skip
     import zoo
 
     return zoo.runtime.load(Path(name).expanduser(), device=device or "cpu")  # type: ignore[arg-type]
+
+
+def refuse_fixed(name: str, **given: Any) -> None:
+    """Raises ConfigError for options of a command that a bundle leaves no choice in. given: their values, by name."""
+    unsaid = {"weights": PRETRAINED}
+    fixed = [f"--{option}" for option, value in given.items() if value != unsaid.get(option)]
+    if fixed:
+        raise ConfigError(f"{name} is an exported bundle, in which {', '.join(fixed)} can't be chosen any more.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from zoo import bundle, exporting, report_card
+from zoo import bundle, exporting, manifest, report_card
 from zoo.errors import ConfigError, DeviceError, QualityError
 from zoo.precision import likeness
 from zoo.precision.deciding import Kept, Wanted, decide
@@ -26,7 +26,7 @@ from zoo.training.data.splits import has_labels
 if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
 
-__all__ = ["PRECISIONS", "Wanted", "check", "explain", "export", "parts", "read", "supported"]
+__all__ = ["PRECISIONS", "Wanted", "again", "check", "explain", "export", "parts", "read", "supported"]
 
 
 def supported(reference: Predictor, max_drop: float, device: str) -> None:
@@ -68,17 +68,43 @@ def export(
     DeviceError where the provider can't run the precision; ParityError where the fp32 graph differs from torch.
     """
     check(wanted.precision)
-    with bundle.writing(target) as folder, tempfile.TemporaryDirectory(prefix="zoo-precision-") as work:
+    with bundle.writing(target) as folder:
         card = exporting.fill(reference, module, folder, samples=samples, tolerance=tolerance)
-        reference_bundle = load_bundle(folder, device=wanted.device, packed=True, verify=False)
-        kept = decide(reference_bundle, wanted, Path(work))
+        _reduce(folder, card, wanted)
+    # Hashed a moment ago, when its manifest was written.
+    return load_bundle(target, verify=False)
+
+
+def again(source: Path, target: str | Path, wanted: Wanted) -> BundleModel:
+    """Write a bundle of the wanted precision from one in fp32, which stays as it is, and return it, opened on the CPU.
+
+    No torch is needed: the reference is the bundle itself, and its parity goes with it.
+    Raises QualityError and DeviceError, as `export`; ConfigError for a bundle in less than fp32 already.
+    """
+    check(wanted.precision)
+    with bundle.writing(target) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True, symlinks=True)
+        # What is here cannot change any more between the check and the work.
+        manifest.verify(folder)
+        for name in (manifest.MANIFEST, manifest.PIECES):
+            (folder / name).unlink(missing_ok=True)
+        card = bundle.read_card(folder)
+        if card.export is None or card.export.precision != "fp32":
+            made = card.export.precision if card.export else "no known precision"
+            raise ConfigError(f"{source} is in {made}; give the bundle in fp32 to reduce.")
+        _reduce(folder, card, wanted)
+    return load_bundle(target, verify=False)
+
+
+def _reduce(folder: Path, card: bundle.Card, wanted: Wanted) -> None:
+    """The bundle that lies in a folder, in fp32 and without a manifest, in the precision that is wanted."""
+    with tempfile.TemporaryDirectory(prefix="zoo-precision-") as work:
+        kept = decide(load_bundle(folder, device=wanted.device, packed=True, verify=False), wanted, Path(work))
         if kept.unsupported is not None:
             raise DeviceError(kept.unsupported)
         if not kept.quality.passed:
             raise QualityError(explain(kept.quality), report=kept.quality)
         _put(kept, folder, card)
-    # Hashed a moment ago, when its manifest was written.
-    return load_bundle(target, verify=False)
 
 
 def _put(kept: Kept, folder: Path, card: bundle.Card) -> None:

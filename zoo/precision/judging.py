@@ -15,6 +15,7 @@ from zoo.precision.scores import Score
 from zoo.runtime import BundleModel
 from zoo.tasks.feature_extraction import FeatureExtraction
 from zoo.tasks.sequences import SequenceOptions
+from zoo.training import scoring
 from zoo.training.data import Rows
 from zoo.training.documents import evaluated
 
@@ -34,17 +35,7 @@ def measure(model: BundleModel, rows: Rows) -> Score:
 
     Raises DataError where these rows have none.
     """
-    from zoo.training.evaluation import score
-
-    writer = model.writer(True, None)
-
-    def forward(batch: Batch) -> dict[str, Any]:
-        return {**model.forward(batch), **(writer(batch) if writer is not None else {})}
-
-    report = score(
-        forward, model.task, model.encoder, evaluated(model.task, rows), batch_size="auto",
-        accelerated=model.accelerated, on_error="raise",
-    )  # fmt: skip
+    report = scoring.measure(model, rows)
     name, higher = model.task.judged_by(report.metrics)
     value = report.metrics.get(name, math.nan)
     if math.isnan(value):

@@ -126,5 +126,5 @@ def _onnx() -> Any:
         import onnx.external_data_helper
         import onnx.shape_inference
     except ImportError as error:
-        raise missing("onnx", "train", "Reducing a graph's precision") from error
+        raise missing("onnx", "measure", "Reducing a graph's precision") from error
     return onnx

@@ -136,5 +136,5 @@ def _evaluator() -> Any:
     try:
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise missing("pycocotools", "train", "Measuring a detector") from error
+        raise missing("pycocotools", "measure", "Measuring a detector") from error
     return COCOeval(iouType="bbox")

@@ -193,7 +193,7 @@ class EditCounter:
         try:
             import jiwer
         except ImportError as error:
-            raise missing("jiwer", "train", "The word error rate") from error
+            raise missing("jiwer", "measure", "The word error rate") from error
         self._jiwer = jiwer
         self._edits = {"wer": 0, "cer": 0}
         self._sizes = {"wer": 0, "cer": 0}

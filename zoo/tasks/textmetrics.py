@@ -21,7 +21,7 @@ class Rouge:
         try:
             from rouge_score import rouge_scorer
         except ImportError as error:
-            raise missing("rouge-score", "train", "ROUGE, the metric of summaries,") from error
+            raise missing("rouge-score", "measure", "ROUGE, the metric of summaries,") from error
         self._scorer: Any = rouge_scorer.RougeScorer(list(_ROUGE), tokenizer=_Words())
         self._sums = dict.fromkeys(_ROUGE, 0.0)
         self._rows = 0
@@ -61,7 +61,7 @@ class Bleu:
             from sacrebleu.metrics.bleu import BLEU
             from sacrebleu.metrics.chrf import CHRF
         except ImportError as error:
-            raise missing("sacrebleu", "train", "BLEU, the metric of translations,") from error
+            raise missing("sacrebleu", "measure", "BLEU, the metric of translations,") from error
         code = re.split(r"[^a-z]", (language or "").lower().strip("_"))[0]
         split = {"zh": "zh", "zho": "zh", "yue": "zh"}.get(code)
         split = split or (

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError, DataError
-from zoo.inference import Batch, BatchSize, Forward, OnError, run_rows
-from zoo.modalities.base import Array, Encoder, Example
+from zoo.inference import Batch, BatchSize, Forward, OnError
+from zoo.modalities.base import Array, Encoder
 from zoo.report import Report
 from zoo.tasks.base import LossOptions, Task
 from zoo.training.data.rows import Rows
 from zoo.training.documents import evaluated
-from zoo.training.encoding import located
+from zoo.training.scoring import check, score
 from zoo.training.stepping import out_of_memory
 
 
@@ -90,11 +89,8 @@ def evaluate(
     writer: for a task that writes texts, the forward function that generates them.
     call: what is asked instead of the module itself. packs: whether padding costs it nothing.
     """
-    if not len(rows):
-        raise DataError("There are no rows to evaluate on.")
+    check(rows, on_error)
     rows = evaluated(task, rows)
-    if on_error not in ("raise", "return"):
-        raise ConfigError(f'on_error is {on_error!r}; it is "raise" or "return".')
     there = torch.device(device) if device is not None else next(module.parameters()).device
     module.to(there)
     with evaluating(module):
@@ -102,43 +98,6 @@ def evaluate(
         report = score(forward, task, encoder, rows, batch_size=batch_size, accelerated=there.type != "cpu",
                        packs=packs, on_error=on_error)  # fmt: skip
     return replace(report, history=tuple(history))
-
-
-def score(
-    forward: Forward,
-    task: Task,
-    encoder: Encoder,
-    rows: Rows,
-    *,
-    batch_size: BatchSize,
-    accelerated: bool,
-    on_error: OnError,
-    packs: bool = False,
-    each: Callable[[], None] = lambda: None,
-) -> Report:
-    """One pass over rows; `each` is called after every row and may raise."""
-    faults: dict[int, DataError] = {}
-
-    def prepare(number: int) -> list[Example]:
-        try:
-            row = rows[number]
-            return task.examples(encoder, row.input, row.target)
-        except DataError as error:
-            faults[number] = located(error, rows, number)
-            raise
-
-    scorer = task.scorer()
-    # Errors are returned and raised here, where rows have names.
-    for outcome in run_rows(
-        range(len(rows)), prepare=prepare, encoder=encoder, task=task, forward=forward, batch_size=batch_size,
-        accelerated=accelerated, packs=packs, on_error="return",
-    ):  # fmt: skip
-        if outcome.error is None:
-            scorer.update(outcome.outputs, outcome.windows)
-        elif on_error == "raise":
-            raise faults[outcome.row]
-        each()
-    return replace(scorer.compute(), skipped=tuple(str(faults[number]) for number in sorted(faults)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def _open_parquet(path: str) -> Table:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise missing("pyarrow", "train", "Reading a .parquet file") from error
+        raise missing("pyarrow", "measure", "Reading a .parquet file") from error
     import pyarrow
 
     try:
