@@ -83,7 +83,7 @@ def test_a_stepper_can_be_used_again() -> None:
 def test_a_growing_cache_holds_what_upstreams_holds_and_moves_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     ours, theirs = GrowingLayer(), DynamicLayer()  # type: ignore[no-untyped-call]
-    places = set()
+    places: list[int] = []
     for step in range(200):
         rows = 3 if step < 150 else 2
         new = [torch.randn(rows, 2, 5 if step == 0 else 1, 4, generator=generator) for _ in range(2)]
@@ -93,7 +93,9 @@ def test_a_growing_cache_holds_what_upstreams_holds_and_moves_nothing() -> None:
         found, wanted = ours.update(*new), theirs.update(*new)
         assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
         assert ours.get_seq_length() == theirs.get_seq_length() == 5 + step
-        places.add(found[0].data_ptr())
+        # The memory of the first room may be that of the third.
+        if found[0].data_ptr() not in places[-1:]:
+            places.append(found[0].data_ptr())
     # 74 tokens of room at first, twice as many when they are full, and one place for the rows that were kept.
     assert len(places) == 3
 
