@@ -218,30 +218,6 @@ def test_a_file_that_goes_away_while_it_is_hashed_is_one_error(pieces: Path) -> 
         checking.wait()
 
 
-def test_threads_change_places_soon_while_some_hash_and_as_before_afterwards(
-    pieces: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usual, seen, hashed = sys.getswitchinterval(), [], manifest._hash
-
-    def spied(part: manifest._Part, buffer: memoryview) -> str:
-        if threading.current_thread() is not threading.main_thread():
-            seen.append(sys.getswitchinterval())
-        time.sleep(0.01)
-        return hashed(part, buffer)
-
-    monkeypatch.setattr(manifest, "_hash", spied)
-    first, second = manifest.Checking(pieces), manifest.Checking(pieces)
-    first.finish()
-    second.finish()
-    assert seen == pytest.approx([manifest._TURN] * len(seen))
-    assert seen
-    assert sys.getswitchinterval() == usual
-    gone = manifest._Hashing([manifest._Part(pieces / "gone.bin", 0, 100)] * 2)
-    with pytest.raises(BundleError, match=r"gone\.bin can't be read"):
-        gone.wait()
-    assert sys.getswitchinterval() == usual
-
-
 # ----------------------------------------------------------------------------------------------------- the successor
 
 

@@ -11,11 +11,9 @@ import hashlib
 import json
 import os
 import stat
-import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, final
 
@@ -240,7 +238,7 @@ class _Hashing:
         large = sum(part.length for part in parts) > PIECE
         # One core is the caller's. A daemon keeps no process from its end.
         count = min(max(_cores() - 1, 1), _MOST_THREADS, len(parts)) if large else 0
-        self._threads = [threading.Thread(target=self._work_beside, daemon=True) for _ in range(count)]
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
@@ -252,10 +250,6 @@ class _Hashing:
         if self._failure is not None:
             raise BundleError(f"{self._failure.filename or 'a file'} can't be read: {self._failure}")
         return self._digests
-
-    def _work_beside(self) -> None:
-        with _short_turns():
-            self._work()
 
     def _work(self) -> None:
         # Sixteen megabytes at once: between two calls a thread waits for the interpreter, which is busy with imports.
@@ -270,33 +264,6 @@ class _Hashing:
             except OSError as error:
                 self._failure = error
                 self._left.clear()
-
-
-_TURN = 1e-4  # seconds
-_turns_lock = threading.Lock()
-_turns_taken, _usual_turn = 0, 0.0
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """For as long as anyone is in here, a thread that wants the interpreter gets it soon.
-
-    Reading and hashing need none, and a thread asks for it in between: by Python's own five milliseconds it would wait
-    for longer than it hashes, while modules are imported.
-    """
-    global _turns_taken, _usual_turn
-    with _turns_lock:
-        if not _turns_taken:
-            _usual_turn = sys.getswitchinterval()
-            sys.setswitchinterval(min(_TURN, _usual_turn))
-        _turns_taken += 1
-    try:
-        yield
-    finally:
-        with _turns_lock:
-            _turns_taken -= 1
-            if not _turns_taken:
-                sys.setswitchinterval(_usual_turn)
 
 
 def _hash(part: _Part, buffer: memoryview) -> str:
