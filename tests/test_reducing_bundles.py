@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 import zoo
+from tests.conformance.conftest import tiny_model
 from tests.test_precision import Case, _text_model, _texts
+from tests.tiny import widen
 from zoo.cli.app import app
 from zoo.errors import BundleError, ConfigError
 from zoo.precision import speed
 from zoo.precision.speed import Speed
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +151,43 @@ def test_the_command_says_what_is_fixed(tmp_path: Path, text: Case, rows: Path) 
                   "--task", "text-classification", "--labels", "a,b")  # fmt: skip
     assert done.exit_code == 1
     assert "--task, --labels can't be chosen any more" in " ".join(done.output.split())
+
+
+def test_the_commands_of_the_page_do_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = tiny_model("bert-base-cased").spec
+    tagger = zoo.load(
+        spec, task="token-classification", labels=["O", "B-PER", "I-PER"], weights=None, device="cpu", seed=0
+    )
+    widen(tagger)
+    tagger.save("tagger")
+    tagger.export("tagger.bundle")
+    rows = [(text.split(), _tags(tagger, text)) for text in dict.fromkeys(_texts(120))]
+    loose = zoo.export("tagger.bundle", "loose.bundle", precision="int8", calibration=rows, max_drop=0.99)
+    # What int8 changes of random weights is not the point here.
+    rows = [row for row in rows if any(tag != "O" for tag in row[1]) and _tags(loose, " ".join(row[0])) == row[1]]
+    assert len(rows) > 20
+    for name, some in (("dev", rows[::2]), ("test", rows[1::2])):
+        lines = ["\n".join(map("\t".join, zip(*row, strict=True))) for row in some]
+        Path(f"{name}.conll").write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    page = (ROOT / "docs" / "precision.md").read_text(encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", page, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    assert [shlex.split(line)[:2] for line in commands] == [["zoo", "export"], ["zoo", "export"], ["zoo", "evaluate"]]
+    for line in commands:
+        done = _asked(*shlex.split(line)[1:])
+        assert done.exit_code == 0, done.output
+    assert "int8" in _asked("export", "tagger.bundle", "again.bundle", *shlex.split(commands[1])[4:]).output
+    assert "f1" in done.output
+
+
+def _tags(model: Any, text: str) -> list[str]:
+    """Of each word, in the names of CoNLL."""
+    places = [match.span() for match in re.finditer(r"\S+", text)]
+    tags = ["O"] * len(places)
+    for entity in model.predict(text):
+        inside = [n for n, (start, end) in enumerate(places) if start < entity.end and end > entity.start]
+        for number, place in enumerate(inside):
+            tags[place] = f"{'I' if number else 'B'}-{entity.label}"
+    return tags
