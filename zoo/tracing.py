@@ -110,8 +110,10 @@ def _unparsed() -> Iterator[None]:
 def _parsing() -> tuple[Any, Any]:
     """onnxscript's class of an operator, and its own way to read one; asked once, as threads may export side by side.
     None in place of that where there is another onnxscript."""
-    from onnxscript._internal import values
-
+    try:
+        from onnxscript._internal import values
+    except ImportError:
+        return object, None
     kind = getattr(values, "TracedOnnxFunction", object)
     return kind, vars(kind).get("function_ir")
 
