@@ -94,7 +94,7 @@ def write_graph(
 @contextmanager
 def _unparsed() -> Iterator[None]:
     """The exporter lists its 500 operators anew for each graph, and onnxscript reads the source of each of them for a
-    domain that nobody asks for: a sixth of an export. Here it is told by what it would be read from."""
+    domain that nobody asks for: some tenths of a second. Here it is told by what it would be read from."""
     kind, parsing = _parsing()
     if parsing is None:
         yield
