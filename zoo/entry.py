@@ -137,7 +137,7 @@ def export(
     bundle in less than fp32 of one in fp32 (its folder, or what `zoo.runtime.load` gave), for which no torch is needed.
 
     task, labels, tokenizer: as of `load`; ConfigError beside a loaded model or a bundle, which have their own.
-    samples, tolerance: ConfigError for `samples` beside a bundle, which was compared with torch when it was made.
+    samples: ConfigError beside a bundle, which was compared with torch when it was made; `tolerance` is nothing to it.
     All others: as of `Model.export`.
     Raises what `load` and `Model.export` raise.
     """

@@ -24,7 +24,7 @@ from zoo.cli.loading import (
     is_bundle,
     load_model,
     refuse_fixed,
-)  # fmt: skip
+)
 from zoo.cli.shared import AsJson, emit, pairs, readable
 from zoo.errors import ConfigError
 
@@ -112,7 +112,7 @@ def export(
             model, task=task, labels=labels, weights=weights, revision=revision, tokenizer=tokenizer, adapter=adapter
         )
     if layout != "bundle" and whole and precision == "fp32":
-        written = _laid_out(Path(model), model, target, layout, runs_on)
+        written = _laid_out(Path(model).expanduser(), model, target, layout, runs_on)
         if as_json:
             emit({"models": [str(path) for path in written], "bytes": _size(*written)})
         else:
