@@ -1,7 +1,7 @@
 """The errors of the zoo: every one is a `ZooError` and also the builtin a user would catch.
 
-A message says what came, what is allowed and what to type. The command line prints it as it is and
-exits with 1.
+A message says what came, what is allowed and what to type. The command line prints it with its own options in place of
+the call's, and exits with 1.
 """
 
 from __future__ import annotations

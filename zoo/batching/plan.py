@@ -87,7 +87,7 @@ class Roles:
                 known = ", ".join(map(repr, there[:_SHOWN])) + (", ..." if len(there) > _SHOWN else "")
                 raise DataError(
                     f"{table} has no column {column!r}.{suggest(column, there)} It has: {known}. Say which one it is: "
-                    f"columns={{{role!r}: '...'}}, or --columns {role}=...",
+                    f"columns={{{role!r}: '...'}}",
                     column=column,
                 )
         return {role: column for role, column in {**self.needed, **self.optional}.items() if column in there}

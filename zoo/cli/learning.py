@@ -27,6 +27,7 @@ from zoo.cli.loading import (
 )
 from zoo.cli.predicting import BatchSize, OnError, OnErrorOption
 from zoo.cli.shared import AsJson, emit, names, note, number_or, pairs, readable
+from zoo.cli.wording import as_typed
 from zoo.errors import ConfigError
 from zoo.plain import load_json
 from zoo.training.config import TrainConfig
@@ -133,7 +134,8 @@ def lint(
     renamed = pairs(columns, "--columns")
     loaded = load_model(model, task=task, tokenizer=tokenizer) if model is not None else None
     report = look(data, _val(val), task=task, model=loaded, columns=renamed, labels=names(labels, "--labels") or ())
-    emit(report) if as_json else typer.echo(str(report))
+    # What it advises are options of the training.
+    emit(report) if as_json else typer.echo(as_typed(str(report), finetune))
     if not report.ok:
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
+from zoo.cli.wording import as_typed
 from zoo.errors import ConfigError, ZooError
 from zoo.plain import load_json
 
@@ -25,6 +26,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines."
 def readable(command: Callable[P, R]) -> Callable[P, R]:
     """A command whose every error is one message on stderr and exit code 1; 130 when it was interrupted.
 
+    A message names a call's options; here they are written as the command takes them.
+
     ZOO_TRACEBACK=1 lets the traceback through.
     """
 
@@ -35,18 +38,16 @@ def readable(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt as error:
-            _fail(str(error) or "Interrupted.", 130)
+            _fail(as_typed(str(error), run) or "Interrupted.", 130)
         except Exception as error:
             if os.environ.get("ZOO_TRACEBACK", "0") not in ("", "0"):
                 raise
-            _fail(_message(error), 1)
+            _fail(as_typed(str(error), run) if isinstance(error, ZooError) else _message(error), 1)
 
     return run
 
 
 def _message(error: Exception) -> str:
-    if isinstance(error, ZooError):
-        return str(error)
     name, text = type(error).__name__, str(error).strip() or "no message"
     if name == "OutOfMemoryError" or isinstance(error, MemoryError):
         return f"Memory ran out ({text.splitlines()[0]}). A smaller --batch-size needs less."
