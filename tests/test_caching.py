@@ -19,7 +19,7 @@ from zoo.modalities.base import Array, pad
 from zoo.results import Generation
 from zoo.runtime import BundleModel
 from zoo.runtime.caching import CachedGraph, CachedSession
-from zoo.tasks.generation import RerunStepper
+from zoo.tasks.generation import GenerateOptions, RerunStepper
 
 PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z", "中文 and tea."]
 
@@ -255,3 +255,40 @@ def test_what_can_t_be_streamed_is_refused_at_once(pair: Pair) -> None:
         bundle.stream("Once", max_new_tokens=10_000)
     with pytest.raises(ConfigError, match="this model is for text-classification"):
         tiny_model("bert-base-cased", "text-classification").stream("Once")
+
+
+def test_texts_that_join_between_two_tokens_are_those_of_each_alone(pair: Pair) -> None:
+    bundle = pair[1]
+    alone = [bundle.predict(prompt, max_new_tokens=10) for prompt in PROMPTS]
+    for turns in ((0, 0, 2, 2, 4), (4, 3, 2, 1, 0), (0, 30, 30, 31, 60)):
+        flight = bundle.flight()
+        assert flight is not None
+        passengers: list[Any] = [flight.ticket(0, prompt, GenerateOptions(max_new_tokens=10)) for prompt in PROMPTS]
+        for turn in range(max(turns) + 11):
+            flight.turn([one for one, when in zip(passengers, turns, strict=True) if when == turn])
+        assert [flight.result(one) for one in passengers] == alone
+        assert not flight.busy
+
+
+def test_a_cache_that_others_join_is_no_longer_than_its_rows_need(pair: Pair) -> None:
+    model, bundle = pair
+    assert isinstance(bundle.session, CachedSession)
+    long, short, other = (tokens_of(model, prompt) for prompt in ("x y z " * 9, "Once upon", "a tea"))
+    assert len(long) > len(other) + 6
+
+    def read(*rows: Array) -> CachedGraph:
+        stepper = CachedGraph(bundle.session)  # type: ignore[arg-type]
+        stepper.start(pad(list(rows), 0, left=True), pad([np.ones_like(row) for row in rows], 0, left=True))
+        return stepper
+
+    together = read(long, short)
+    together.join(read(other))
+    assert together._mask.sum(axis=1).tolist() == [len(long), len(short), len(other)]
+    together.select(np.array([2, 1]))
+    together.join(read(other))
+    width = max(len(short), len(other))
+    assert together._mask.shape == (3, width)
+    assert {np.asarray(value).shape[2] for value in together._cache.values()} == {width}
+    found = together.advance(np.array([5, 6, 7]))
+    expected = np.concatenate([read(row).advance(np.array([t])) for row, t in ((other, 5), (short, 6), (other, 7))])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))

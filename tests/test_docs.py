@@ -128,6 +128,16 @@ def test_the_page_of_precision_quotes_the_measured_figures() -> None:
         assert f"| {' | '.join(row)} | {len(case['left_out'])} operators |" in page
 
 
+def test_the_page_of_serving_quotes_the_measured_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = runpy.run_path(str(ROOT / "benchmarks" / "serving_streams.py"))
+    found = json.loads(module["RESULT"].read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
+    assert module["table"](found) in page
+    # "All texts were the same."
+    assert {contest["texts the same"] for contest in found["contests"]} == {1.0}
+
+
 def test_the_page_of_generation_quotes_the_measured_figures() -> None:
     page = (ROOT / "docs" / "tasks" / "text-generation.md").read_text(encoding="utf-8")
     found = json.loads((ROOT / "benchmarks" / "results" / "generation_cache.json").read_text(encoding="utf-8"))

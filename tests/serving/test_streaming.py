@@ -19,6 +19,11 @@ OPTIONS = {"max_new_tokens": 24, "do_sample": True, "temperature": 5.0, "seed": 
 ASKED = {"inputs": "Once upon", "options": OPTIONS}
 
 
+def take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As encoder-decoder models do, and all on a GPU."""
+    monkeypatch.setattr(BundleModel, "flight", lambda self: None)
+
+
 def events(text: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for event in text.strip().split("\n\n"):
@@ -27,7 +32,12 @@ def events(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def test_the_pieces_are_the_text_and_the_end_is_the_result(serve: Serve, bundles: dict[str, Path]) -> None:
+@pytest.mark.parametrize("together", [True, False])
+def test_the_pieces_are_the_text_and_the_end_is_the_result(
+    serve: Serve, bundles: dict[str, Path], monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    if not together:
+        take_turns(monkeypatch)
     answer = serve("writer").post("/predict/writer/stream", json=ASKED)
     assert answer.headers["content-type"].startswith("text/event-stream")
     *pieces, (name, last) = events(answer.text)
@@ -63,6 +73,7 @@ def test_what_can_not_be_streamed_is_refused_before_it_begins(
 def test_streams_are_counted_take_turns_and_tell_no_internal_error(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    take_turns(monkeypatch)
     client = serve("writer", max_streams=1)
     streams: Any = client.app._streams  # type: ignore[attr-defined]
     other: list[Any] = []

@@ -70,9 +70,33 @@ class CachedGraph:
         self._mask = self._mask[rows]
         self._cache = select_rows(self._session.select, self._cache, rows)
 
+    def join(self, other: CachedGraph) -> None:
+        """The rows of another come behind these. Caches are padded on the left, and no longer than a row needs."""
+        width = max(_needed(self._mask), _needed(other._mask))
+        cache = {name: _stacked(value, other._cache[name], width) for name, value in self._cache.items()}
+        mask = _stacked(self._mask[:, None, :, None], other._mask[:, None, :, None], width)[:, 0, :, 0]
+        self._cache, self._mask = cache, mask
+
     def _run(self, inputs: dict[str, Any]) -> Array:
         arrays, self._cache = self._session.model.run_held(inputs, self._session.held)
         return np.asarray(arrays["logits"], dtype=np.float32)
+
+
+def _needed(mask: Array) -> int:
+    """Columns of a mask from the first real token of any row."""
+    return int(mask.shape[1] - np.argmax(mask, axis=1).min())
+
+
+def _stacked(first: Any, second: Any, width: int) -> Array:
+    """The rows of two arrays `[B, heads, P, D]`, the last `width` of P; what one has less is zeros in front."""
+    parts = [part if isinstance(part, np.ndarray) else part.numpy() for part in (first, second)]
+    _, heads, _, size = parts[0].shape
+    found = np.zeros((sum(map(len, parts)), heads, width, size), dtype=parts[0].dtype)
+    end = 0
+    for part in parts:
+        start, end, kept = end, end + len(part), min(width, part.shape[2])
+        found[start:end, :, width - kept :] = part[:, :, part.shape[2] - kept :]
+    return found
 
 
 def select_rows(select: Session, cache: Mapping[str, Any], rows: Array) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -15,11 +16,12 @@ from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
+from zoo.runtime.flight import Flight, Joinable
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import How, Session
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
-from zoo.tasks.generation import RerunStepper, Stepper
+from zoo.tasks.generation import GenerateOptions, RerunStepper, Stepper
 from zoo.tasks.sequences import SequenceStepper
 
 if TYPE_CHECKING:
@@ -89,6 +91,22 @@ class BundleModel(Predictor):
         if isinstance(self.session, CachedSession):
             return nullcontext(CachedGraph(self.session))
         return nullcontext(RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id))
+
+    def flight(self) -> Flight | None:
+        """What writes the texts of many callers together. None for a model that continues no texts, and where its cache
+        lies on a GPU, which it would have to leave whenever a text joins."""
+        session = self.session
+        if not issubclass(self.task.options, GenerateOptions) or session.device != "cpu":
+            return None
+        encoder = self._text_encoder
+        make: Callable[[], Joinable] = (
+            functools.partial(CachedGraph, session)
+            if isinstance(session, CachedSession)
+            else functools.partial(RerunStepper, session.run, pad_id=encoder.pad_id)
+        )
+        return Flight(
+            make, self._prompt, self._generation, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
+        )
 
     def sequence_stepper(self) -> SequenceStepper:
         if isinstance(self.session, CachedSequenceSession):

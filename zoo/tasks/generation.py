@@ -99,7 +99,7 @@ def generate(
     prompts: int64 `[T]` each, ragged, at least one token long. decode: token ids int64 `[N]` as text; asked only
     when there are stop texts. Raises InputError for an empty prompt.
     """
-    rows = [_Row(prompt, options, eos_id, decode) for prompt in prompts]
+    rows = [Row(prompt, options, eos_id, decode) for prompt in prompts]
     for _ in _steps(rows, stepper, pad_id):
         pass
     return [row.result() for row in rows]
@@ -113,15 +113,11 @@ def stream(
     A piece is held back while it may still change: half a character, or what may be the beginning of a stop text.
     Together the pieces are the whole text, cut at a stop text. The generator returns the tokens.
     """
-    row = _Row(prompt, options, eos_id, decode)
-    given = 0
+    row = Row(prompt, options, eos_id, decode)
     # One row is padded nowhere.
     for _ in _steps([row], stepper, pad_id=0):
-        text = decode(np.array(row.tokens, dtype=np.int64))
-        text = settled(text, options.stop) if row.finished is None else cut_at_stop(text, options.stop)
-        if len(text) > given:
-            yield text[given:]
-            given = len(text)
+        if piece := row.piece():
+            yield piece
     return row.result()
 
 
@@ -132,15 +128,13 @@ def settled(text: str, stop: Sequence[str]) -> str:
     return text[: len(text) - max(map(len, half), default=0)]
 
 
-def _steps(rows: Sequence[_Row], stepper: Stepper, pad_id: int) -> Iterator[None]:
+def _steps(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Iterator[None]:
     """Generate until all rows are finished; comes back after each token."""
     if not rows:
         return
-    ids = pad([np.asarray(row.prompt, dtype=np.int64) for row in rows], pad_id, left=True)
-    mask = pad([np.ones(len(row.prompt), dtype=np.int64) for row in rows], 0, left=True)
     # All rows have the same options.
     greedy = rows[0].options.greedy
-    found = stepper.start(ids, mask)
+    found = begun(rows, stepper, pad_id)
     found = most_probable(found) if greedy else found
     while True:
         chosen = found if greedy else [row.draw(logits) for row, logits in zip(rows, found, strict=True)]
@@ -153,6 +147,13 @@ def _steps(rows: Sequence[_Row], stepper: Stepper, pad_id: int) -> Iterator[None
             stepper.select(going)
             rows = [rows[i] for i in going]
         found = stepper.best(tokens[going]) if greedy else stepper.advance(tokens[going])
+
+
+def begun(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Array:
+    """The logits `[B, V]` of what follows these rows' prompts, which the stepper reads."""
+    ids = pad([np.asarray(row.prompt, dtype=np.int64) for row in rows], pad_id, left=True)
+    mask = pad([np.ones(len(row.prompt), dtype=np.int64) for row in rows], 0, left=True)
+    return stepper.start(ids, mask)
 
 
 def cut_at_stop(text: str, stop: Sequence[str]) -> str:
@@ -208,6 +209,10 @@ class RerunStepper:
     def select(self, rows: Array) -> None:
         self._rows = [self._rows[i] for i in rows]
 
+    def join(self, other: RerunStepper) -> None:
+        """The rows of another come behind these."""
+        self._rows += other._rows
+
     def _run(self) -> Array:
         ids = pad(self._rows, self._pad_id)
         mask = pad([np.ones(len(row), dtype=np.int64) for row in self._rows], 0)
@@ -216,9 +221,9 @@ class RerunStepper:
         return np.asarray(logits[np.arange(len(last)), last], dtype=np.float32)
 
 
-@dataclass(slots=True)
-class _Row:
-    """One prompt on its way."""
+@dataclass(slots=True, eq=False)
+class Row:
+    """One prompt on its way. given: characters of the text that went out in pieces."""
 
     prompt: Array
     options: GenerateOptions
@@ -226,6 +231,7 @@ class _Row:
     decode: Callable[[Array], str]
     tokens: list[int] = field(default_factory=list)
     finished: FinishReason | None = None
+    given: int = 0
     rng: np.random.Generator = field(init=False)
 
     def __post_init__(self) -> None:
@@ -251,6 +257,14 @@ class _Row:
         elif len(self.tokens) >= self.options.max_new_tokens:
             self.finished = "length"
         return token
+
+    def piece(self) -> str:
+        """What has come and can't change any more since the last time."""
+        text = self.decode(np.array(self.tokens, dtype=np.int64))
+        text = settled(text, self.options.stop) if self.finished is None else cut_at_stop(text, self.options.stop)
+        new = text[self.given :]
+        self.given = max(self.given, len(text))
+        return new
 
     def result(self) -> Generated:
         assert self.finished is not None

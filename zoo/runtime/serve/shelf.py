@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
@@ -14,13 +14,14 @@ from typing import Any, final
 import numpy as np
 
 from zoo.bundle import TensorSpec
-from zoo.errors import ConfigError, ZooError
+from zoo.errors import BundleError, ConfigError, ZooError
 from zoo.results import RowError, to_json
 from zoo.runtime.model import BundleModel
 from zoo.runtime.opening import load as open_bundle
 from zoo.runtime.raw import NAME
 from zoo.runtime.serve import memory
 from zoo.runtime.serve.batching import Batcher
+from zoo.runtime.serve.flying import Flying, Written
 from zoo.runtime.serve.inputs import Reader, option_names
 from zoo.runtime.serve.metrics import Metrics
 from zoo.runtime.serve.refusals import Refusal
@@ -44,6 +45,22 @@ class _TensorKey:
 
 
 @final
+class Pieces:
+    """A text of one caller, a token at a time on the model's thread: others get their turns between."""
+
+    def __init__(self, batcher: Batcher, pieces: Generator[str, None, Any]) -> None:
+        self._batcher = batcher
+        self._pieces = pieces
+
+    async def next(self) -> Any:
+        """A piece, or in the end the result as JSON types."""
+        return await self._batcher.on_thread(lambda: _next(self._pieces))
+
+    def close(self) -> None:
+        """Nothing is written that nobody asks for."""
+
+
+@final
 class Loaded:
     """One opened bundle with its queue."""
 
@@ -52,14 +69,19 @@ class Loaded:
         self.name = name
         self.model = model
         self.reader = Reader(model, limits)
+        observe = functools.partial(metrics.batch, name)
         # Not a method of this object: an old model would stay in memory, in a circle, until Python looks for circles.
         self.batcher = Batcher(
             functools.partial(_work, model),
             size=limits.batch_rows,
             delay=limits.batch_delay_ms / 1000,
             most=limits.max_queue,
-            observe=lambda rows, seconds: metrics.batch(name, rows, seconds),
+            observe=observe,
             name=name,
+        )
+        flight = model.flight()
+        self._flying = flight and Flying(
+            flight, self.batcher, seats=limits.batch_rows, most=limits.max_queue, observe=observe
         )
 
     @property
@@ -70,7 +92,21 @@ class Loaded:
 
     def predict(self, rows: Sequence[Any], options: dict[str, Any], key: str) -> asyncio.Future[list[Any]]:
         """Results as JSON types, or `RowError`s. key: the options as one text."""
+        if self._flying is not None:
+            return self._flying.predict(rows, self.model.task.parse_options(options))
         return self.batcher.submit(_RawKey(key), [(row, options) for row in rows])
+
+    async def write(self, raw: Any, options: dict[str, Any]) -> Written | Pieces:
+        """A text that is streamed. Raises what a raw input that can't be continued raises."""
+        if self._flying is not None:
+            return await self._flying.stream(raw, self.model.task.parse_options(options))
+        pieces = await self.batcher.on_thread(lambda: self.model.stream(raw, **options))
+        return Pieces(self.batcher, pieces)
+
+    @property
+    def waiting(self) -> int:
+        """Inputs that wait."""
+        return self.batcher.waiting + (0 if self._flying is None else self._flying.waiting)
 
     def run(self, tensors: dict[str, Any]) -> asyncio.Future[list[dict[str, Any]]]:
         """The graph's outputs, a row each, for its inputs `[B, ...]`."""
@@ -88,6 +124,14 @@ class Loaded:
             options["max_new_tokens"] = 2
         # An error that a built-in sample gives is the sample's.
         list(self.model.predict_iter(task.samples()[:1], on_error="return", **options))
+
+
+def _next(pieces: Generator[str, None, Any]) -> Any:
+    # A StopIteration can't be set on a future.
+    try:
+        return next(pieces)
+    except StopIteration as end:
+        return to_json(end.value)
 
 
 def _work(model: BundleModel, key: Any, rows: list[Any]) -> list[Any]:
@@ -139,13 +183,16 @@ class Shelf:
             self.models[name] = Served(name, folder)
 
     async def start(self) -> None:
-        """Warm every model up that is not; each is ready when that is done."""
+        """Warm every model up that is not; each is ready when that is done. BundleError for one that can't be."""
         for name, served in self.models.items():
             if served.loaded is not None:
                 continue
             loaded = Loaded(name, self._opened.pop(name), self._settings, self._metrics)
             served.loaded = loaded
-            await loaded.warm_up()
+            try:
+                await loaded.warm_up()
+            except Exception as error:
+                raise BundleError(f"{served.folder} was opened and can't answer: {error}") from error
             served.ready = True
             self._metrics.ready(name, True)
             _log.info("model is ready", extra={"fields": {"model": name, "task": loaded.model.card.task}})

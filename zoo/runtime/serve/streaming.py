@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Any, final
 
@@ -12,14 +12,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from zoo.results import to_json
 from zoo.runtime.serve.bodies import Budget, body_of
+from zoo.runtime.serve.flying import Written
 from zoo.runtime.serve.plain import question_of
 from zoo.runtime.serve.refusals import BUSY, Refusal, explained
 from zoo.runtime.serve.settings import Limits
-from zoo.runtime.serve.shelf import Loaded, Shelf
-
-Pieces = Generator[str, None, Any]
+from zoo.runtime.serve.shelf import Pieces, Shelf
 
 
 @final
@@ -46,22 +44,21 @@ class Streams:
                 raise Refusal(429, "As many texts are generated as the server can. Try again.", retry_after=BUSY)
             self.running += 1
             stack.callback(self._ended)
-            raw, options = question.rows[0], question.options
-            pieces: Pieces = await loaded.batcher.on_thread(lambda: loaded.model.stream(raw, **options))
-            events = self._events(loaded, pieces, request.state.id)
+            written = await loaded.write(question.rows[0], question.options)
+            stack.callback(written.close)
+            events = self._events(written, request.state.id)
             return _Events(events, stack.pop_all())
 
     def _ended(self) -> None:
         self.running -= 1
 
-    async def _events(self, loaded: Loaded, pieces: Pieces, request_id: str) -> AsyncIterator[bytes]:
-        """Token by token on the model's thread, so that batches and other streams get their turns between."""
+    async def _events(self, written: Written | Pieces, request_id: str) -> AsyncIterator[bytes]:
         try:
             while True:
                 async with asyncio.timeout(self._limits.timeout):
-                    piece = await loaded.batcher.on_thread(lambda: _next(pieces))
+                    piece = await written.next()
                 if not isinstance(piece, str):
-                    yield _event({"result": to_json(piece)}, name="end")
+                    yield _event({"result": piece}, name="end")
                     return
                 yield _event({"text": piece})
         except TimeoutError:
@@ -80,15 +77,6 @@ class _Events(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._place:
             await super().__call__(scope, receive, send)
-
-
-def _next(pieces: Pieces) -> Any:
-    """A piece, or the result in the end."""
-    # A StopIteration can't be set on a future.
-    try:
-        return next(pieces)
-    except StopIteration as end:
-        return end.value
 
 
 def _event(content: Any, *, name: str = "") -> bytes:
