@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -18,8 +20,10 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.safety import tiny
 from tests.serving.conftest import png
 from tests.serving.process import Server, serving
+from zoo import bundle
 
 
 @pytest.fixture(scope="module")
@@ -186,3 +190,19 @@ def test_the_command_refuses_what_it_cannot_serve(tmp_path: Path, bundles: dict[
     assert "can't be read" in run(tagger, "--token-file", tmp_path / "none")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert "can't be listened on" in run(tagger, "--port", str(taken.getsockname()[1]))
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_whose_model_opens_and_can_not_answer_says_so_and_ends(tmp_path: Path, workers: str) -> None:
+    folder = tiny.write(tmp_path / "broken.bundle", "text")
+    card = folder / bundle.CARD
+    whole = card.read_text(encoding="utf-8")
+    card.write_text(whole.replace("  - 'yes'\n", ""), encoding="utf-8")
+    assert card.read_text(encoding="utf-8") != whole
+    tiny.seal(folder)
+    command = [sys.executable, "-c", "from zoo.cli import main; main()", "serve", str(folder), "--port", "0"]
+    done = subprocess.run([*command, "--workers", workers], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("zoo: ")
+    assert "was opened and can't answer" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -25,14 +26,15 @@ from zoo.runtime.serve.shelf import Served, Shelf
 from zoo.runtime.serve.streaming import Streams
 
 Endpoint = Callable[[Request], Awaitable[Response]]
+_log = logging.getLogger("zoo.serve")
 
 
 @final
 class App:
     """ASGI. The bundles are read and verified when it is made, and warmed up when it starts.
 
-    draining: answers no to readiness, and finishes what is running. reload: loads a model again, by its name. clean:
-    whether nothing was left running at the end.
+    draining: answers no to readiness, and finishes what is running. reload: loads a model again, by its name. failed:
+    why a model could not be warmed up; `end` is called then. clean: whether nothing was left running at the end.
     Raises BundleError and ConfigError.
     """
 
@@ -47,6 +49,8 @@ class App:
         self._streams = Streams(self.shelf, limits, self.budget)
         self.draining: Callable[[], bool] = lambda: False
         self.reload: Callable[[str], Awaitable[None]] = self.shelf.reload
+        self.failed: Exception | None = None
+        self.end: Callable[[], None] = lambda: None
         self.clean = True
         self.metrics.watch_held(lambda: self.budget.held)
         for name, served in self.shelf.models.items():
@@ -60,12 +64,20 @@ class App:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: object) -> AsyncIterator[None]:
-        starting = asyncio.create_task(self.shelf.start())
+        starting = asyncio.create_task(self._start())
         try:
             yield
         finally:
             starting.cancel()
             self.clean = await self.shelf.close(self.settings.limits.drain_timeout)
+
+    async def _start(self) -> None:
+        try:
+            await self.shelf.start()
+        except Exception as error:
+            _log.error("a model can't answer; the server ends", exc_info=error)
+            self.failed = error
+            self.end()
 
     def _routes(self) -> list[Route]:
         model = "/v2/models/{name}"
@@ -153,7 +165,7 @@ def _named(path: str, endpoint: Endpoint) -> Endpoint:
 
 
 def _waiting(served: Served) -> int:
-    return served.loaded.batcher.waiting if served.loaded is not None else 0
+    return served.loaded.waiting if served.loaded is not None else 0
 
 
 async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:

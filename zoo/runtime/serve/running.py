@@ -13,8 +13,8 @@ from zoo.runtime.serve.settings import Settings, check
 def run(bundles: Sequence[str | Path], settings: Settings) -> bool:
     """Serve until SIGTERM or SIGINT, then finish what is running. SIGHUP loads every bundle again.
 
-    Returns False where a model was still busy at the end: its thread runs on. Raises BundleError, and ConfigError for
-    an address that can't be listened on.
+    Returns False where a model was still busy at the end: its thread runs on. Raises BundleError, also for a model that
+    opens and can't answer, and ConfigError for an address that can't be listened on.
     """
     check(settings)
     logs.configure(settings.log_format)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -39,13 +40,17 @@ def open_app(bundles: Sequence[str | Path], settings: Settings) -> App:
 def answer(app: App, place: socket.socket, line: Line | None = None) -> bool:
     """Answer until SIGTERM or SIGINT, or until the line says so. False as of `run`.
 
-    place: the socket to listen on; with a line the reserved one of several processes.
+    place: the socket to listen on; with a line the reserved one of several processes. Raises BundleError where a model
+    can't be warmed up.
     """
     server = uvicorn.Server(_config(app))
     app.draining = lambda: server.should_exit
+    app.end = functools.partial(setattr, server, "should_exit", True)
     # uvloop, where it is installed.
     with _quiet_end(), asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(_serve(server, app, place, line))
+    if app.failed is not None:
+        raise app.failed
     return app.clean
 
 
@@ -60,10 +65,11 @@ def main(
     threads = settings.threads or max(1, cores() // settings.workers)
     try:
         app = open_app(bundles, settings.model_copy(update={"threads": threads}))
+        clean = answer(app, place, Line(pipe))
     except (ZooError, OSError) as error:
         pipe.send(("failed", error))
         return
-    if not answer(app, place, Line(pipe)):
+    if not clean:
         # Its thread can't be ended, and Python would wait for it.
         os._exit(1)
 
