@@ -6,7 +6,6 @@ conversion's. Speed is never measured here: on tiny graphs it is noise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -343,62 +342,6 @@ def test_a_drop_is_a_difference_of_shares_and_a_share_of_the_rest(
 ) -> None:
     found = Score(metric, before, higher).drop_to(Score(metric, after, higher))
     assert found == pytest.approx(drop)
-
-
-class _Clock:
-    """Stands in for the processor: answers take as long as a test says, with noise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        self.asked = [0, 0]
-        self._random = np.random.default_rng(0)
-        monkeypatch.setattr(speed.time, "perf_counter", lambda: self.now)
-
-    def model(self, which: int, seconds: float, noise: float) -> Callable[[int], None]:
-        def answer(one: int) -> None:
-            self.asked[which] += 1
-            self.now += seconds * float(np.exp(self._random.normal(0.0, noise)))
-
-        return answer
-
-
-@pytest.mark.parametrize(
-    ("seconds", "noise", "faster", "said"),
-    [
-        (0.5, 0.1, True, ""),
-        (0.9, 0.01, True, ""),
-        (1.0, 0.1, False, "not 2% faster than fp32 for certain"),
-        (1.0, 0.001, False, "not 2% faster than fp32 for certain"),
-        (1.5, 0.1, False, "slower than fp32"),
-    ],
-)
-def test_what_is_within_noise_of_fp32_is_not_kept_by_chance(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, noise: float, faster: bool, said: str
-) -> None:
-    """seconds: the candidate's for a batch, where fp32 takes 1. Both answer equally often."""
-    for _ in range(3):
-        clock = _Clock(monkeypatch)
-        found = _REAL_SPEED(clock.model(0, 0.01, noise), clock.model(1, 0.01 * seconds, noise), [1, 2, 3])
-        assert found.low <= found.times <= found.high
-        assert found.faster is faster
-        assert faster or found.verdict().startswith(said)
-        # Warming up, and finding how many batches a round takes, are not the candidate's.
-        assert clock.asked[0] - clock.asked[1] <= 4
-
-
-def test_a_slow_model_is_measured_on_some_of_the_batches_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, seen = _Clock(monkeypatch), []
-    candidate = clock.model(1, 0.1, 0.0)
-
-    def noted(one: int) -> None:
-        seen.append(one)
-        candidate(one)
-
-    _REAL_SPEED(clock.model(0, 0.4, 0.0), noted, list(range(10)))
-    assert sorted(set(seen)) == [0, 5]
-
-
-_REAL_SPEED: Callable[..., Speed] = speed.measure
 
 
 def test_wrong_options_are_refused_before_any_work(tmp_path: Path, text: Case) -> None:

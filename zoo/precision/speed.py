@@ -46,6 +46,8 @@ class Speed:
 def measure(reference: Callable[[_T], object], candidate: Callable[[_T], object], given: Sequence[_T]) -> Speed:
     """Both answer everything in every round, in turn, until it is decided, or at most 31 rounds or a minute.
 
+    It is decided, too, when the rounds that are left could not make it `faster`, however they end.
+
     given: what either is called with, one by one; of many, some from everywhere among them.
     """
     given = _affordable(reference, given)
@@ -55,19 +57,30 @@ def measure(reference: Callable[[_T], object], candidate: Callable[[_T], object]
     began = time.perf_counter()
     while len(ratios) < _FEWEST or (len(ratios) < _MOST and time.perf_counter() - began < _SECONDS):
         ratios.append(_round((reference, candidate), given, len(ratios)))
-        if len(ratios) >= _FEWEST and interval(ratios).decided:
+        if len(ratios) >= _FEWEST and (interval(ratios).decided or _hopeless(ratios)):
             break
     return interval(ratios)
+
+
+def _hopeless(ratios: Sequence[float]) -> bool:
+    """Whether more rounds were too slow already than may lie below the interval of all rounds that there may be."""
+    return sum(ratio < FASTER for ratio in ratios) >= _place(_MOST)
 
 
 def interval(ratios: Sequence[float]) -> Speed:
     """The median of at least eight ratios and what it lies between, by their order alone: noise has no known shape."""
     ordered, count = sorted(ratios), len(ratios)
+    place = _place(count)
+    return Speed(statistics.median(ordered), ordered[place - 1], ordered[count - place])
+
+
+def _place(count: int) -> int:
+    """Of so many ratios in order, which of each end the median lies between but for one case in a hundred."""
     outside, place = 0.0, 0
     while outside + 2 * math.comb(count, place) / 2**count <= _DOUBT:
         outside += 2 * math.comb(count, place) / 2**count
         place += 1
-    return Speed(statistics.median(ordered), ordered[place - 1], ordered[count - place])
+    return place
 
 
 def _round(models: tuple[Callable[[_T], object], Callable[[_T], object]], given: Sequence[_T], number: int) -> float:
