@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,17 @@ def test_those_without_a_seat_wait_their_turn_and_too_many_are_refused(writer: B
     assert run(writer, test, seats=2).rows == [2] * 6 + [1] * 3
 
 
+def test_a_long_list_keeps_no_other_request_from_a_seat(writer: BundleModel) -> None:
+    async def test(flying: Flying, steps: Steps) -> None:
+        several = flying.predict(["a", "b", "c", "d", "e", "f"], tokens(3))
+        assert await flying.predict(["g"], tokens(3)) == [alone(writer, "g", 3)]
+        assert len(steps.rows) == 6
+        assert not several.done()
+        assert await several == [alone(writer, prompt, 3) for prompt in "abcdef"]
+
+    run(writer, test, seats=1)
+
+
 def test_a_client_that_leaves_gives_up_its_seat_and_its_place_in_the_queue(writer: BundleModel) -> None:
     async def test(flying: Flying, steps: Steps) -> None:
         long = flying.predict(["Once upon"], tokens(90))
@@ -125,6 +137,29 @@ def test_a_client_that_leaves_gives_up_its_seat_and_its_place_in_the_queue(write
         assert await flying.predict(["b"], tokens(2)) == [alone(writer, "b", 2)]
 
     assert len(run(writer, test, seats=1).rows) < 10
+
+
+def test_one_that_leaves_while_it_gets_its_seat_gives_it_up(
+    writer: BundleModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(flying: Flying, steps: Steps) -> None:
+        inside, go = threading.Event(), threading.Event()
+        turn = flying._flight.turn
+
+        def held(joining: Any) -> None:
+            inside.set()
+            go.wait(10)
+            turn(joining)
+
+        monkeypatch.setattr(flying._flight, "turn", held)
+        asked = flying.predict(["a"], tokens(90))
+        assert await asyncio.to_thread(inside.wait, 10)
+        asked.cancel()
+        await asyncio.sleep(0)
+        go.set()
+        assert await flying.predict([], tokens(2)) == []
+
+    assert len(run(writer, test).rows) < 5
 
 
 def test_a_bad_prompt_is_told_in_its_place(writer: BundleModel) -> None:

@@ -47,14 +47,14 @@ class Flying:
         self._seats = seats
         self._most = most
         self._observe = observe
-        self._queue: deque[_Asked] = deque()
+        self._queue: deque[deque[_Asked]] = deque()  # of each request its texts, in order
         self._aboard: list[_Asked] = []
         self._task: asyncio.Task[None] | None = None
         self._text_seconds = 0.0
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return sum(map(len, self._queue))
 
     def predict(self, rows: Sequence[Any], options: GenerateOptions) -> asyncio.Future[list[Any]]:
         """Results as JSON types, or `RowError`s, to be awaited; given up, its texts end. Raises Refusal (429)."""
@@ -73,6 +73,9 @@ class Flying:
             elif not left:
                 answer.set_result(results)
 
+        if not rows:
+            answer.set_result(results)
+            return answer
         asked = [_Asked(place, raw, options, functools.partial(told, place)) for place, raw in enumerate(rows)]
         answer.add_done_callback(lambda _: self.leave(asked))
         self.join(asked)
@@ -85,22 +88,32 @@ class Flying:
         return Written(self, seat, options)
 
     def join(self, asked: Sequence[_Asked]) -> None:
-        self._queue.extend(asked)
+        self._queue.append(deque(asked))
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="zoo-flight")
 
     def leave(self, asked: Sequence[_Asked]) -> None:
         """Give up those that have not ended."""
         for one in asked:
-            if one in self._queue:
-                self._queue.remove(one)
             one.over = True
             if one.seat is not None:
                 one.seat.left = True
+        left = (deque(one for one in texts if not one.over) for texts in self._queue)
+        self._queue = deque(texts for texts in left if texts)
+
+    def _next(self) -> list[_Asked]:
+        """Those that get the free seats: of each request in turn one, so that a long list keeps nobody from them."""
+        found: list[_Asked] = []
+        while self._queue and len(found) < self._seats - len(self._aboard):
+            texts = self._queue.popleft()
+            found.append(texts.popleft())
+            if texts:
+                self._queue.append(texts)
+        return found
 
     def _check(self, rows: int) -> None:
-        if len(self._queue) + rows > self._most:
-            seconds = math.ceil(len(self._queue) / self._seats * self._text_seconds)
+        if self.waiting + rows > self._most:
+            seconds = math.ceil(self.waiting / self._seats * self._text_seconds)
             wait = min(max(seconds, 1), _LONGEST_RETRY)
             raise Refusal(429, "Too many inputs wait for this model. Try again.", retry_after=wait)
 
@@ -113,7 +126,7 @@ class Flying:
 
     async def _turn(self) -> None:
         """One step of the flight, with those that wait as far as there are seats."""
-        joining = [self._queue.popleft() for _ in range(min(len(self._queue), self._seats - len(self._aboard)))]
+        joining = self._next()
         began = time.monotonic()
         for one in joining:
             one.since = began
@@ -134,6 +147,10 @@ class Flying:
             if not isinstance(found, str):
                 one.over = True
                 self._text_seconds += 0.2 * (now - one.since - self._text_seconds)
+        # Who left while the step ran may have got its seat in it.
+        for one in asked:
+            if one.over and one.seat is not None:
+                one.seat.left = True
         self._aboard = [one for one in self._aboard if not one.over]
 
 
