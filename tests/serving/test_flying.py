@@ -144,14 +144,14 @@ def test_one_that_leaves_while_it_gets_its_seat_gives_it_up(
 ) -> None:
     async def test(flying: Flying, steps: Steps) -> None:
         inside, go = threading.Event(), threading.Event()
-        turn = flying._flight.turn
+        ticket = flying._flight.ticket
 
-        def held(joining: Any) -> None:
+        def held(*given: Any) -> Any:
             inside.set()
             go.wait(10)
-            turn(joining)
+            return ticket(*given)
 
-        monkeypatch.setattr(flying._flight, "turn", held)
+        monkeypatch.setattr(flying._flight, "ticket", held)
         asked = flying.predict(["a"], tokens(90))
         assert await asyncio.to_thread(inside.wait, 10)
         asked.cancel()
