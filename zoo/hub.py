@@ -199,7 +199,7 @@ def _message(repo: str, file: str | None, revision: str | None, error: Exception
         f"{head}\n"
         "  With a connection, once: zoo pull NAME fetches it into the cache, which HF_HOME may move.\n"
         "  Through a mirror: set HF_ENDPOINT. A private or gated repository: hf auth login, or HF_TOKEN.\n"
-        "  Without weights: zoo.load(NAME, weights=None) builds random ones."
+        "  Without weights: give weights=None, which builds random ones."
     )
 
 
