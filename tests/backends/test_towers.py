@@ -344,7 +344,7 @@ def test_a_folder_of_images_is_searched_by_text(clip: zoo.Model, tmp_path: Path)
     ok("index", tmp_path / "clip", photos, tmp_path / "i")
     printed = json.loads(ok("search", tmp_path / "clip", tmp_path / "i", "a cat", "--side", "text", "--json"))
     assert [item["name"] for item in printed[:3]] == [item.name for item in found]
-    assert 'side="text"' in fails("search", tmp_path / "clip", tmp_path / "i", "a cat")
+    assert "--side text" in fails("search", tmp_path / "clip", tmp_path / "i", "a cat")
     line = ok("predict", tmp_path / "clip", photos / "0.png", "--candidate-labels", "cat,dog", "--json")
     expected = clip.predict(photos / "0.png", candidate_labels=["cat", "dog"])
     assert json.loads(line)["result"]["label"] == expected.label
