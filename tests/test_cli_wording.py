@@ -23,6 +23,11 @@ from zoo.cli.wording import as_typed
         ('columns={"text": "a b", "label": "c"}', "--columns 'text=a b' --columns label=c"),
         ("Which one? columns={'label': '...'}", "Which one? --columns label=..."),
         ("write columns={role: the data's own name}.", "write --columns COLUMN=NAME."),
+        (
+            "columns={...}, columns={1, 2} or columns={[]: 1}",
+            ", ".join(["--columns COLUMN=NAME"] * 2) + " or --columns COLUMN=NAME",
+        ),
+        (r"Give task='a\d'.", r"Give --task 'a\d'."),
         ("columns= renames none.", "--columns renames none."),
         ("Name all classes: labels=[...].", "Name all classes: --labels A,B,...."),
         ("labels=['cat', 'a dog']", "--labels 'cat,a dog'"),

@@ -66,6 +66,10 @@ def tokens(count: int, **more: Any) -> GenerateOptions:
     return GenerateOptions(max_new_tokens=count, do_sample=True, temperature=5.0, seed=3, **more)
 
 
+def broken(self: CachedGraph, ids: Any) -> Any:
+    raise RuntimeError("/secret")
+
+
 async def end_of(stream: Written) -> Any:
     while isinstance(found := await stream.next(), str):
         pass
@@ -179,9 +183,6 @@ def test_a_bad_prompt_is_told_in_its_place(writer: BundleModel) -> None:
 def test_a_fault_of_a_step_is_told_to_all_in_it_and_the_next_goes_on(
     writer: BundleModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: CachedGraph, ids: Any) -> Any:
-        raise RuntimeError("/secret")
-
     async def test(flying: Flying, steps: Steps) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(CachedGraph, "advance", broken)
@@ -200,9 +201,6 @@ def test_a_fault_of_a_step_is_told_to_all_in_it_and_the_next_goes_on(
 def test_over_http_a_fault_is_an_internal_error_without_its_reason(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: CachedGraph, ids: Any) -> Any:
-        raise RuntimeError("/secret")
-
     client = serve("writer")
     monkeypatch.setattr(CachedGraph, "advance", broken)
     asked = {"inputs": "a", "options": {"max_new_tokens": 3}}

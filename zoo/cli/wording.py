@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -51,10 +52,7 @@ def _told(options: Mapping[str, _Typed], name: str, value: str | None) -> str | 
         return None
     if value is None:
         return option.yes
-    try:
-        meant = ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        meant = option.example if value[0] in "{[" else value
+    meant = _meant(value, option)
     if option.switch:
         return {True: option.yes, False: option.no}.get(meant) if isinstance(meant, bool) else None
     if option.repeated and isinstance(meant, Mapping):
@@ -63,11 +61,23 @@ def _told(options: Mapping[str, _Typed], name: str, value: str | None) -> str | 
     return None if written is None else f"{option.yes} {written}"
 
 
+def _meant(value: str, option: _Typed) -> Any:
+    """A value in Python that JSON has, too; of another list or mapping the option's example."""
+    try:
+        with warnings.catch_warnings():
+            # Of a backslash, as in a path that a message quotes.
+            warnings.simplefilter("ignore")
+            meant = ast.literal_eval(value)
+        json.dumps(meant)
+    # What a message quotes may be anything, and it must come out.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return option.example if value[0] in "{[" else value
+    return meant
+
+
 def _written(meant: Any, option: _Typed) -> str | None:
     if meant is None:
         return "none" if option.text else None
-    if meant == [...]:
-        return option.example
     if isinstance(meant, list) and "," in option.example:
         return shlex.quote(",".join(map(str, meant)))
     if isinstance(meant, str):
