@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,13 +164,7 @@ def _enter(
 ) -> _Entered:  # fmt: skip
     running: dict[str, tuple[Contestant, Running]] = {}
     reference: Answer | None = None
-    for place, contestant in enumerate(contest.contestants):
-        if contestant.left_out:
-            rows[contestant.name]["left_out"] = contestant.left_out
-            tell(f"{contestant.name} is left out: {contestant.left_out}")
-            continue
-        process = start(contestant, folder / f"{place}.log")
-        stack.callback(process.close)
+    for contestant, process in _started(contest, folder, stack, rows, tell, start):
         try:
             answer = process.first()
             if reference is None:
@@ -186,6 +180,26 @@ def _enter(
     if reference is None:
         raise RuntimeError(f"{contest.name}: its first contestant is left out, and so there is no reference.")
     return _Entered(running, reference)
+
+
+def _started(
+    contest: Contest, folder: Path, stack: ExitStack, rows: dict[str, dict[str, Any]], tell: Callable[[str], None],
+    start: Start,
+) -> Iterator[tuple[Contestant, Running]]:  # fmt: skip
+    """All that take part. While one answers for the first time, which nobody times, the next imports and loads."""
+    before: tuple[Contestant, Running] | None = None
+    for place, contestant in enumerate(contest.contestants):
+        if contestant.left_out:
+            rows[contestant.name]["left_out"] = contestant.left_out
+            tell(f"{contestant.name} is left out: {contestant.left_out}")
+            continue
+        process = start(contestant, folder / f"{place}.log")
+        stack.callback(process.close)
+        if before is not None:
+            yield before
+        before = (contestant, process)
+    if before is not None:
+        yield before
 
 
 def _told(contest: Contest, answer: Answer) -> Answer:
