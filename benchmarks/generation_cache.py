@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from common import RESULTS, environment
 
 import zoo
 from zoo.modalities.base import Array
-from zoo.tasks.generation import Generated, GenerateOptions, RerunStepper, generate
+from zoo.tasks.generation import Generated, GenerateOptions, generate
+from zoo.tasks.rerunning import RerunStepper
 
 RESULT = RESULTS / "generation_cache.json"
 PROMPTS = (1, 8)
@@ -42,11 +44,12 @@ def prompts(count: int, longest: int) -> list[Array]:
 
 def written(bundle: Any, texts: list[Array], tokens: int, *, cached: bool) -> tuple[float, list[Generated]]:
     """Seconds, and what was generated. No token ends a text, so that all are of one length."""
-    stepper = bundle._stepper() if cached else RerunStepper(bundle.session.run, pad_id=0)
-    options = GenerateOptions(max_new_tokens=tokens)
-    start = time.perf_counter()
-    made = generate(texts, stepper, options, eos_id=None, pad_id=0, decode=str)
-    return time.perf_counter() - start, made
+    ways = bundle.stepping() if cached else nullcontext(RerunStepper(bundle.session.run, pad_id=0))
+    options = GenerateOptions(max_new_tokens=tokens, prompt_lookup_num_tokens=0)
+    with ways as stepper:
+        start = time.perf_counter()
+        made = generate(texts, stepper, options, eos_id=None, pad_id=0, decode=str)
+        return time.perf_counter() - start, made
 
 
 def measure(bundle: Any, count: int, *, longest: int, tokens: int, rounds: int) -> dict[str, Any]:

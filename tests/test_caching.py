@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ import zoo
 from tests.conformance.conftest import tiny_model
 from tests.tiny import widen
 from zoo import parity
+from zoo.backends.running import CachedStepper
 from zoo.backends.transformers.text import TextModule
 from zoo.errors import BundleError, ConfigError, InputError, ParityError
 from zoo.modalities.base import Array, pad
+from zoo.modalities.byte_tokenizers import byte_tokenizer
 from zoo.results import Generation
 from zoo.runtime import BundleModel
 from zoo.runtime.caching import CachedGraph, CachedSession
-from zoo.tasks.generation import GenerateOptions, RerunStepper
+from zoo.tasks.generation import GenerateOptions
+from zoo.tasks.lookup import Lookup
+from zoo.tasks.rerunning import RerunStepper
 
 PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z", "中文 and tea."]
 
@@ -159,6 +165,15 @@ def test_a_cache_that_loses_its_rows_is_caught_by_the_gate(pair: Pair, monkeypat
         parity.compare(model, bundle)
 
 
+def test_wrong_guesses_that_are_not_forgotten_are_caught_by_the_gate(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, bundle = pair
+    monkeypatch.setattr(CachedGraph, "forget", lambda self, count: None)
+    with pytest.raises(ParityError):
+        parity.compare(model, bundle)
+
+
 def test_lost_positions_are_caught_by_the_gate(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     from zoo.tasks import caching
 
@@ -228,6 +243,84 @@ def test_a_stream_is_the_prediction_in_pieces(pair: Pair, options: dict[str, Any
             assert result == whole
 
 
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "seed": 2}, {"repetition_penalty": 1.3}])
+def test_tokens_are_the_same_whatever_was_guessed(
+    pair: Pair, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guesses that are wrong from the first, the third, ... token on, and right ones, over a cache with gaps."""
+    for model, cached in zip(pair, (CachedStepper, CachedGraph), strict=True):
+        checked: list[int] = []
+        real = cached.check
+
+        def check(self: Any, tokens: Array, real: Any = real, checked: list[int] = checked) -> Array:
+            checked.append(len(tokens))
+            return np.asarray(real(self, tokens))
+
+        monkeypatch.setattr(cached, "check", check)
+        given = {"max_new_tokens": 24, **options}
+        plain = [model.predict(prompt, prompt_lookup_num_tokens=0, **given) for prompt in PROMPTS]
+        assert not checked
+        for prompt, expected in zip(PROMPTS, plain, strict=True):
+            text = np.concatenate([tokens_of(model, prompt), np.array(expected.tokens, dtype=np.int64)])
+            turns = itertools.cycle((0, 2, 5, 1, 4, 3))
+
+            def guess(
+                self: Lookup, so_far: Array, room: int, text: Array = text, turns: Iterator[int] = turns
+            ) -> Array:
+                found = np.array(text[len(so_far) :][: min(room, 5)])
+                wrong = found[next(turns) :]
+                wrong[:] = np.where(wrong == 5, 6, 5)
+                return found
+
+            with monkeypatch.context() as patched:
+                patched.setattr(Lookup, "guess", guess)
+                assert model.predict(prompt, **given) == expected
+        assert len(checked) > 20
+        assert len(set(checked)) > 1
+
+
+def test_logits_of_several_tokens_are_those_of_one_after_another_with_gaps_behind_them(pair: Pair) -> None:
+    model, bundle = pair
+    for make in (lambda: CachedGraph(bundle.session), lambda: CachedStepper(model.module, "cpu")):  # type: ignore[arg-type]
+        row = tokens_of(model, PROMPTS[1])[None]
+        further = np.array([5, 9, 7, 11, 6, 8, 20, 13])
+        plain, guessing = make(), make()
+        for one in (plain, guessing):
+            one.start(row, np.ones_like(row))
+        expected = np.concatenate([plain.advance(np.array([token])) for token in further])
+        found = [guessing.check(np.array([5, 9, 7, 99, 98]))[:3]]
+        guessing.forget(2)
+        found += [guessing.check(np.array([11, 97, 96, 95]))[:1]]
+        guessing.forget(3)
+        found += [guessing.advance(np.array([6])), guessing.check(np.array([8, 20])), guessing.advance(np.array([13]))]
+        np.testing.assert_allclose(np.concatenate(found), expected, rtol=0, atol=1e-5 * float(np.abs(expected).max()))
+
+
+def test_where_numbers_depend_on_what_is_read_together_nothing_is_guessed(pair: Pair, tmp_path: Path) -> None:
+    """Dynamic int8 has one scale for all tokens of a run; and without positions a gap is a distance."""
+    import transformers
+
+    _, bundle = pair
+    assert CachedGraph(bundle.session).checks  # type: ignore[arg-type]
+    copy = tmp_path / "int8.bundle"
+    shutil.copytree(bundle.folder, copy)
+    card = (copy / "zoo.yaml").read_text()
+    assert card.count("precision: fp32") == 1
+    (copy / "zoo.yaml").write_text(card.replace("precision: fp32", "precision: int8"))
+    assert not CachedGraph(zoo.runtime.load(copy, verify=False).session).checks  # type: ignore[arg-type]
+    config = transformers.BloomConfig(
+        vocab_size=300, hidden_size=32, n_layer=1, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    transformers.BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    tokenizer = byte_tokenizer(style="gpt")
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|endoftext|>", model_max_length=64
+    )
+    words.save_pretrained(tmp_path / "bloom")
+    bloom = zoo.load(tmp_path / "bloom", task="text-generation").export(tmp_path / "bloom.bundle")
+    assert not CachedGraph(bloom.session).checks  # type: ignore[arg-type]
+
+
 def drained(stream: Any) -> tuple[list[str], Generation]:
     pieces = []
     while True:
@@ -257,9 +350,15 @@ def test_what_can_t_be_streamed_is_refused_at_once(pair: Pair) -> None:
         tiny_model("bert-base-cased", "text-classification").stream("Once")
 
 
-def test_texts_that_join_between_two_tokens_are_those_of_each_alone(pair: Pair) -> None:
+@pytest.mark.parametrize("gaps", [False, True])
+def test_texts_that_join_between_two_tokens_are_those_of_each_alone(
+    pair: Pair, gaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gaps: in the cache of the first, from guesses that are wrong."""
     bundle = pair[1]
     alone = [bundle.predict(prompt, max_new_tokens=10) for prompt in PROMPTS]
+    if gaps:
+        monkeypatch.setattr(Lookup, "guess", lambda self, text, room: np.array([7, 11, 7][: max(room, 0)]))
     for turns in ((0, 0, 2, 2, 4), (4, 3, 2, 1, 0), (0, 30, 30, 31, 60)):
         flight = bundle.flight()
         assert flight is not None

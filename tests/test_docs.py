@@ -145,3 +145,11 @@ def test_the_page_of_generation_quotes_the_measured_figures() -> None:
         pairs = zip(row["seconds_without_cache"], row["seconds_with_cache"], strict=True)
         ratios = sorted(without / with_ for without, with_ in pairs)
         assert re.search(rf"{row['speed_up']:.1f} times[^(]*\({ratios[0]:.1f} to {ratios[-1]:.1f}\)", page)
+
+
+def test_the_page_of_generation_quotes_what_guessing_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "quality"))
+    module = runpy.run_path(str(ROOT / "benchmarks" / "prompt_lookup.py"))
+    page = (ROOT / "docs" / "tasks" / "text-generation.md").read_text(encoding="utf-8")
+    assert module["table"](json.loads(module["RESULT"].read_text(encoding="utf-8"))) in page

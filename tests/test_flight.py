@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from tests.tasks.test_generation import EOS, PAD, random_model, run, text_of
+from tests.tasks.test_lookup import round_and_round
 from zoo.modalities.base import Array, Example
 from zoo.results import Generation
 from zoo.runtime.flight import Flight, Passenger
-from zoo.tasks.generation import Generated, GenerateOptions, RerunStepper, cut_at_stop
+from zoo.tasks.generation import Generated, GenerateOptions, cut_at_stop
+from zoo.tasks.rerunning import RerunStepper
 
 Forward = Callable[[dict[str, Array]], dict[str, Array]]
 
@@ -60,6 +62,28 @@ def test_each_text_is_the_one_it_would_be_alone(turns: tuple[int, ...]) -> None:
         assert one.row.result() == expected
         assert of.result(one).tokens == expected.tokens
         assert text == cut_at_stop(text_of(expected.tokens), options.get("stop", ()))  # type: ignore[arg-type]
+    assert not of.busy
+
+
+def test_a_text_that_is_alone_goes_on_by_what_it_guessed_right_and_others_join_it() -> None:
+    prompt, options = [1, 2, 3, 1, 2], {"max_new_tokens": 20, "stop": ("hca",)}
+    (expected,) = run([prompt], round_and_round, **options, prompt_lookup_num_tokens=0)
+    of = flight(round_and_round)
+    first, second = asked(of, prompt, **options), asked(of, prompt, **options)
+    of.turn([first])
+    of.turn()
+    assert len(first.row.tokens) == 6, "one after its prompt, four that were guessed of five, and one after them"
+    of.turn([second])
+    while of.busy:
+        of.turn()
+    assert first.row.result() == second.row.result() == expected
+    assert expected.finish_reason == "stop"
+    # A guess may be a text's end.
+    last = asked(of, prompt, stop="ca")
+    of.turn([last])
+    of.turn()
+    assert last.row.result() == Generated((3, 1), "stop")
+    of.turn()
     assert not of.busy
 
 

@@ -21,7 +21,7 @@ from zoo.spec import ModelSpec
 from zoo.tasks import caching
 from zoo.tasks.base import Task, Writer
 from zoo.tasks.feature_extraction import FeatureExtraction
-from zoo.tasks.generation import Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
+from zoo.tasks.generation import Checker, Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
 from zoo.tasks.pieces import pieces_of
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
 
@@ -214,6 +214,23 @@ class Predictor(ABC):
         first = inputs.pop(caching.TOKENS)[:, :1]
         writer = self.sequence_stepper()
         return _turned(writer, writer.start(inputs, first), tokens)
+
+    def checked(self, window: Example, tokens: Array) -> Array | None:
+        """Logits after each further token of a text, float32 `[S, V]`, which are read at once behind others that are
+        forgotten; None where generation does not.
+
+        tokens: int64 `[S]`. What a cache must stand where it guesses (`prompt_lookup_num_tokens`).
+        """
+        if issubclass(self.task.options, SequenceOptions):
+            return None
+        ids = np.asarray(window.inputs["input_ids"], dtype=np.int64)[None]
+        with self.stepping() as stepper:
+            stepper.start(ids, np.ones_like(ids))
+            if not isinstance(stepper, Checker) or not stepper.checks:
+                return None
+            stepper.check(tokens[::-1])
+            stepper.forget(len(tokens))
+            return stepper.check(tokens)
 
     def _matching(self, options: CandidateOptions) -> Forward:
         """The forward function with the candidates' vectors beside its outputs, which are embedded once."""

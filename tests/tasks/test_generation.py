@@ -10,7 +10,6 @@ from zoo.modalities.base import Array
 from zoo.tasks.generation import (
     Generated,
     GenerateOptions,
-    RerunStepper,
     cut_at_stop,
     generate,
     most_probable,
@@ -18,6 +17,7 @@ from zoo.tasks.generation import (
     settled,
     stream,
 )
+from zoo.tasks.rerunning import RerunStepper
 
 EOS, PAD = 9, 0
 

@@ -147,6 +147,24 @@ class CachedStepper:
         """The same, but of the logits no more than the place of the largest, int64 `[B]`; -1 where one is no number."""
         return most_probable(self.advance(tokens))
 
+    @property
+    def checks(self) -> bool:
+        """`zoo.tasks.generation.Checker`: where the cache can be cut back to an earlier token."""
+        return self.cache is not None and bool(getattr(self.module, "caches", False))
+
+    def check(self, tokens: Array) -> Array:
+        """int64 `[T]`: more of the one row; float32 `[T, V]` logits of what follows each."""
+        assert self.mask is not None, "start() comes first"
+        ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device).view(1, -1)
+        self.mask = torch.cat((self.mask, torch.ones_like(ids)), dim=1)
+        return to_numpy(self._run(ids, position_ids(self.mask)[:, -len(tokens) :])[0])
+
+    def forget(self, count: int) -> None:
+        """Of those the last so many."""
+        assert self.mask is not None, "start() comes first"
+        self.mask = self.mask[:, :-count]
+        self.cache.crop(-count)
+
     def select(self, rows: Array) -> None:
         """Keep these rows, in this order: int64 `[K]` indices into the present ones."""
         assert self.mask is not None, "start() comes first"

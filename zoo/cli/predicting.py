@@ -125,6 +125,9 @@ def predict(
     repetition_penalty: Annotated[
         float | None, typer.Option(help="Above 1: repeat tokens less.", rich_help_panel=_WRITTEN)
     ] = None,
+    prompt_lookup_num_tokens: Annotated[
+        int | None, typer.Option(help="Tokens guessed at once by the text so far; 0: none.", rich_help_panel=_WRITTEN)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_WRITTEN)] = None,
     min_new_tokens: Annotated[
         int | None, typer.Option(help="Of a summary or translation: tokens at least.", rich_help_panel=_WRITTEN)
@@ -285,6 +288,7 @@ def predict(
         "temperature": temperature,
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
+        "prompt_lookup_num_tokens": prompt_lookup_num_tokens,
         "seed": seed,
         "min_new_tokens": min_new_tokens,
         "num_beams": num_beams,

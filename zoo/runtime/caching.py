@@ -17,9 +17,13 @@ from zoo.tasks.generation import most_probable
 
 @final
 class CachedSession:
-    """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache."""
+    """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache.
 
-    def __init__(self, model: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...]) -> None:
+    exact: whether a token's numbers are the same whatever is read with it, but for rounding.
+    """
+
+    def __init__(self, model: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...], *, exact: bool) -> None:
+        self.exact = exact
         self._past = past_of(model, inputs, {"input_ids", "attention_mask"})
         self.model = model
         self.select = check_select(select)
@@ -65,6 +69,21 @@ class CachedGraph:
 
     def best(self, tokens: Array) -> Array:
         return most_probable(self.advance(tokens))
+
+    @property
+    def checks(self) -> bool:
+        # What is forgotten leaves a gap, which a model without numbered positions may take for distance.
+        return self._session.exact and caching.POSITIONS in self._session.model.inputs
+
+    def check(self, tokens: Array) -> Array:
+        ids = np.asarray(tokens, dtype=np.int64)[None]
+        self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
+        logits: Array = self._run(caching.step(ids, self._mask, np.arange(ids.shape[1]), self._cache))[0]
+        return logits
+
+    def forget(self, count: int) -> None:
+        # Their keys and values stay where they are, on whichever device, and are seen by none.
+        self._mask[:, -count:] = 0
 
     def select(self, rows: Array) -> None:
         self._mask = self._mask[rows]

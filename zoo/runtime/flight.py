@@ -15,7 +15,7 @@ import numpy as np
 from zoo.inference import limits_of
 from zoo.modalities.base import Array, Example
 from zoo.results import Generation, RowError
-from zoo.tasks.generation import Generated, GenerateOptions, Row, Stepper, begun, most_probable
+from zoo.tasks.generation import Generated, GenerateOptions, Row, Stepper, begun, further, most_probable
 
 # Tokens, padded, that are read at once while others wait: what a batch of texts may cost.
 _PROMPTS = limits_of("auto", "text", writing=True).cost or 2048
@@ -90,14 +90,13 @@ class Flight:
         return self._result(one.window, one.row.result(), one.row.options)
 
     def turn(self, joining: Sequence[Passenger] = ()) -> None:
-        """One token more of every text; of some that join, in their order, the first. Raises nothing: what goes wrong
-        with a text is its `failed`, and with a step that of all in it."""
+        """A token more of every text, or several of one that is alone; of some that join, in their order, the first.
+        Raises nothing: what goes wrong with a text is its `failed`, and with a step that of all in it."""
         self._joining += joining
         self._land()
         if self._stepper is not None:
             try:
-                tokens = np.array([one.row.tokens[-1] for one in self._aboard], dtype=np.int64)
-                _take(self._aboard, self._stepper.advance(tokens))
+                self._advance(self._stepper)
             except Exception as error:
                 _fail(self._aboard, error)
         self._board()
@@ -107,6 +106,15 @@ class Flight:
     def clear(self) -> None:
         """Let go of everything."""
         self._stepper, self._aboard, self._joining = None, [], []
+
+    def _advance(self, stepper: Joinable) -> None:
+        if len(self._aboard) == 1:
+            (one,) = self._aboard
+            if (token := further(one.row, stepper)) is not None:
+                one.row.take(token)
+            return
+        tokens = np.array([one.row.tokens[-1] for one in self._aboard], dtype=np.int64)
+        _take(self._aboard, stepper.advance(tokens))
 
     def _land(self) -> None:
         """Those that have ended get off."""

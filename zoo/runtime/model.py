@@ -21,7 +21,8 @@ from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import How, Session
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
-from zoo.tasks.generation import GenerateOptions, RerunStepper, Stepper
+from zoo.tasks.generation import GenerateOptions, Stepper
+from zoo.tasks.rerunning import RerunStepper
 from zoo.tasks.sequences import SequenceStepper
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class BundleModel(Predictor):
     def stepping(self) -> AbstractContextManager[Stepper]:
         if isinstance(self.session, CachedSession):
             return nullcontext(CachedGraph(self.session))
-        return nullcontext(RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id))
+        return nullcontext(self._rerun())
 
     def flight(self) -> Flight | None:
         """What writes the texts of many callers together. None for a model that continues no texts, and where its cache
@@ -100,13 +101,14 @@ class BundleModel(Predictor):
             return None
         encoder = self._text_encoder
         make: Callable[[], Joinable] = (
-            functools.partial(CachedGraph, session)
-            if isinstance(session, CachedSession)
-            else functools.partial(RerunStepper, session.run, pad_id=encoder.pad_id)
+            functools.partial(CachedGraph, session) if isinstance(session, CachedSession) else self._rerun
         )
         return Flight(
             make, self._prompt, self._generation, eos_id=encoder.eos_id, pad_id=encoder.pad_id, decode=encoder.decode
         )
+
+    def _rerun(self) -> RerunStepper:
+        return RerunStepper(self.session.run, pad_id=self._text_encoder.pad_id, checks=_exact(self.card))
 
     def sequence_stepper(self) -> SequenceStepper:
         if isinstance(self.session, CachedSequenceSession):
@@ -143,7 +145,7 @@ def open_graphs(folder: Path, card: bundle.Card, **how: Unpack[How]) -> Sessions
     if set(found) in ({"image", "text"}, {"audio", "text"}):
         return TowerSessions(found)
     if set(found) == {"model", "select"}:
-        return CachedSession(found["model"], found["select"], contracts["model"])
+        return CachedSession(found["model"], found["select"], contracts["model"], exact=_exact(card))
     if set(found) == {"encoder", "decoder", "select"}:
         return CachedSequenceSession(**found, inputs=contracts["decoder"])
     if set(found) != {"encoder", "decoder"}:
@@ -152,6 +154,11 @@ def open_graphs(folder: Path, card: bundle.Card, **how: Unpack[How]) -> Sessions
             "or a language model with a cache."
         )
     return SequenceSession(found["encoder"], found["decoder"])
+
+
+def _exact(card: bundle.Card) -> bool:
+    """Whether a graph's numbers do not depend on what is computed with them: dynamic int8 has one scale for all."""
+    return card.export is None or card.export.precision != "int8"
 
 
 def _check_task(path: Path, card: bundle.Card) -> None:

@@ -6,15 +6,16 @@ prompt and a seed always give the same text, whatever else is in the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
 from zoo.errors import ConfigError, InputError, ZooError
 from zoo.modalities.base import Array, pad
 from zoo.tasks.arrays import softmax
+from zoo.tasks.lookup import Lookup
 
 FinishReason = Literal["length", "eos", "stop"]
 
@@ -29,6 +30,8 @@ class GenerateOptions:
     the fewest that together have at least this probability.
     repetition_penalty: the logits of tokens that the row already has are divided by it, negative ones multiplied
     (CTRL, arXiv:1909.05858). seed: of the drawing. stop: texts that end the generation; they are cut off.
+    prompt_lookup_num_tokens: so many tokens are guessed at once where a text that is alone in its batch says what it
+    said before, 0 for none. It changes the time, and no token but by rounding.
     """
 
     max_new_tokens: int = 50
@@ -39,6 +42,7 @@ class GenerateOptions:
     repetition_penalty: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    prompt_lookup_num_tokens: int = 5
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -52,6 +56,8 @@ class GenerateOptions:
         penalty = self.repetition_penalty
         _require(_number(penalty) and penalty > 0, "repetition_penalty", penalty, "a number above 0, 1 for none")
         _require(_whole(self.seed, 0), "seed", self.seed, "a whole number, 0 or more")
+        guessed = self.prompt_lookup_num_tokens
+        _require(_whole(guessed, 0), "prompt_lookup_num_tokens", guessed, "a whole number, 0 for no guesses")
         texts = all(isinstance(text, str) and text for text in stop)
         _require(texts, "stop", self.stop, "one text or several, not empty")
 
@@ -83,6 +89,21 @@ class Stepper(Protocol):
 
     def select(self, rows: Array) -> None:
         """Go on with these rows alone, in this order. rows: int64 indices into the current batch, each once."""
+
+
+@runtime_checkable
+class Checker(Protocol):
+    """A stepper that reads several tokens of a row at once, where that row is the only one."""
+
+    @property
+    def checks(self) -> bool:
+        """Whether it can, and with no other numbers than one by one but for rounding."""
+
+    def check(self, tokens: Array) -> Array:
+        """tokens: int64 `[T]`, more of the row. float32 logits `[T, V]` of what follows each of them."""
+
+    def forget(self, count: int) -> None:
+        """Go on as if the last so many of those tokens had not come."""
 
 
 def generate(
@@ -129,16 +150,16 @@ def settled(text: str, stop: Sequence[str]) -> str:
 
 
 def _steps(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Iterator[None]:
-    """Generate until all rows are finished; comes back after each token."""
+    """Generate until all rows are finished; comes back after each step."""
     if not rows:
         return
     # All rows have the same options.
     greedy = rows[0].options.greedy
     found = begun(rows, stepper, pad_id)
-    found = most_probable(found) if greedy else found
+    chosen: Sequence[int] | Array = most_probable(found) if greedy else _drawn(rows, found)
     while True:
-        chosen = found if greedy else [row.draw(logits) for row, logits in zip(rows, found, strict=True)]
-        tokens = np.array([row.take(int(token)) for row, token in zip(rows, chosen, strict=True)], dtype=np.int64)
+        for row, token in zip(rows, chosen, strict=True):
+            row.take(int(token))
         yield
         going = np.array([i for i, row in enumerate(rows) if row.finished is None], dtype=np.int64)
         if not len(going):
@@ -146,7 +167,41 @@ def _steps(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Iterator[None]
         if len(going) < len(rows):
             stepper.select(going)
             rows = [rows[i] for i in going]
-        found = stepper.best(tokens[going]) if greedy else stepper.advance(tokens[going])
+        if len(rows) == 1:
+            last = further(rows[0], stepper)
+            if last is None:
+                yield
+                return
+            chosen = [last]
+        else:
+            tokens = np.array([row.tokens[-1] for row in rows], dtype=np.int64)
+            chosen = stepper.best(tokens) if greedy else _drawn(rows, stepper.advance(tokens))
+
+
+def _drawn(rows: Sequence[Row], found: Array) -> list[int]:
+    return [row.draw(logits) for row, logits in zip(rows, found, strict=True)]
+
+
+def further(row: Row, stepper: Stepper) -> int | None:
+    """A step of a row that is alone: it takes what was guessed right, and this is the token after that, which it has
+    still to take. None where a guess was its end."""
+    checker = stepper if isinstance(stepper, Checker) and stepper.checks else None
+    guessed = row.guess() if checker is not None else ()
+    if checker is None or not len(guessed):
+        last = np.array(row.tokens[-1:], dtype=np.int64)
+        return int(stepper.best(last)[0]) if row.options.greedy else row.draw(stepper.advance(last)[0])
+    logits = checker.check(np.array([row.tokens[-1], *guessed], dtype=np.int64))
+    for right, token in enumerate(guessed):
+        chosen = row.choose(logits[right])
+        if chosen != token:
+            checker.forget(len(guessed) - right)
+            row.lookup.learn(right)
+            return chosen
+        row.take(chosen)
+        if row.finished is not None:
+            return None
+    row.lookup.learn(len(guessed))
+    return row.choose(logits[-1])
 
 
 def begun(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Array:
@@ -182,45 +237,6 @@ def most_probable(logits: Array) -> Array:
     return np.where(np.isnan(logits[np.arange(len(found)), found]), -1, found)
 
 
-@final
-class RerunStepper:
-    """Runs the whole text again for every token: for a graph without a cache.
-
-    forward: int64 `input_ids` and `attention_mask`, both `[B, T]`, to outputs with `logits [B, T, V]`. Rows are
-    padded on the right, as in training.
-    """
-
-    def __init__(self, forward: Callable[[dict[str, Array]], Mapping[str, Array]], pad_id: int) -> None:
-        self._forward = forward
-        self._pad_id = pad_id
-        self._rows: list[Array] = []
-
-    def start(self, input_ids: Array, attention_mask: Array) -> Array:
-        self._rows = [ids[mask.astype(bool)] for ids, mask in zip(input_ids, attention_mask, strict=True)]
-        return self._run()
-
-    def advance(self, tokens: Array) -> Array:
-        self._rows = [np.append(row, token) for row, token in zip(self._rows, tokens, strict=True)]
-        return self._run()
-
-    def best(self, tokens: Array) -> Array:
-        return most_probable(self.advance(tokens))
-
-    def select(self, rows: Array) -> None:
-        self._rows = [self._rows[i] for i in rows]
-
-    def join(self, other: RerunStepper) -> None:
-        """The rows of another come behind these."""
-        self._rows += other._rows
-
-    def _run(self) -> Array:
-        ids = pad(self._rows, self._pad_id)
-        mask = pad([np.ones(len(row), dtype=np.int64) for row in self._rows], 0)
-        logits = self._forward({"input_ids": ids, "attention_mask": mask})["logits"]
-        last = np.array([len(row) - 1 for row in self._rows])
-        return np.asarray(logits[np.arange(len(last)), last], dtype=np.float32)
-
-
 @dataclass(slots=True, eq=False)
 class Row:
     """One prompt on its way. given: characters of the text that went out in pieces."""
@@ -233,16 +249,25 @@ class Row:
     finished: FinishReason | None = None
     given: int = 0
     rng: np.random.Generator = field(init=False)
+    lookup: Lookup = field(init=False)
 
     def __post_init__(self) -> None:
         if not len(self.prompt):
             raise InputError("The prompt has no tokens. Give a text to continue.")
         self.rng = np.random.default_rng(self.options.seed)
+        self.lookup = Lookup(self.options.prompt_lookup_num_tokens)
 
     def draw(self, logits: Array) -> int:
         """The next token, by logits `[V]`."""
-        seen = np.concatenate([self.prompt, np.array(self.tokens, dtype=np.int64)])
-        return next_token(logits, seen, self.options, self.rng)
+        return next_token(logits, self._text(), self.options, self.rng)
+
+    def choose(self, logits: Array) -> int:
+        """The same, and -1 where the most probable one is asked for and a logit is no number."""
+        return int(most_probable(logits[None])[0]) if self.options.greedy else self.draw(logits)
+
+    def guess(self) -> Array:
+        """int64 `[G]`, what may follow: with one token more it is no longer than was asked for."""
+        return self.lookup.guess(self._text(), self.options.max_new_tokens - len(self.tokens) - 1)
 
     def take(self, token: int) -> int:
         """See whether the next token is the last. Raises ZooError for -1, which is none."""
@@ -269,6 +294,9 @@ class Row:
     def result(self) -> Generated:
         assert self.finished is not None
         return Generated(tuple(self.tokens), self.finished)
+
+    def _text(self) -> Array:
+        return np.concatenate([self.prompt, np.array(self.tokens, dtype=np.int64)])
 
     def _stopped(self) -> bool:
         if not self.options.stop:
