@@ -13,6 +13,7 @@ from tests.conformance.cases import CASES, trainable
 from tests.conformance.conftest import tiny_model
 from zoo.backends import fixed
 from zoo.backends.running import CachedStepper
+from zoo.runtime.caching import CachedGraph, CachedSession
 
 pytestmark = pytest.mark.gpu
 NAMES = ["bert-base-cased", "resnet18", "wav2vec2-base", "wav2vec2-large"]
@@ -73,6 +74,26 @@ def test_generation_on_cuda_gives_the_same_tokens() -> None:
     prompts = ["once", "a longer prompt"]
     on_cpu = [r.tokens for r in model.predict(prompts, max_new_tokens=5)]
     assert [r.tokens for r in model.to("cuda").predict(prompts, max_new_tokens=5)] == on_cpu
+
+
+def test_a_bundle_guesses_over_a_cache_that_stays_on_the_device(tmp_path: Path) -> None:
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDA provider")
+    tiny_model("gpt2").export(tmp_path / "a.bundle")
+    session = zoo.runtime.load(tmp_path / "a.bundle", device="cuda").session
+    assert isinstance(session, CachedSession)
+    ids, plain, guessing = np.array([[5, 6, 7]]), CachedGraph(session), CachedGraph(session)
+    assert guessing.checks
+    for stepper in (plain, guessing):
+        stepper.start(ids, np.ones_like(ids))
+    wanted = np.concatenate([plain.advance(np.array([token])) for token in (8, 9, 10)])
+    found = guessing.check(np.array([8, 20, 21]))[:1]
+    guessing.forget(2)
+    found = np.concatenate([found, guessing.check(np.array([9, 10]))])
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    assert {value.device_name() for value in guessing._cache.values()} == {"cuda"}
 
 
 @pytest.mark.parametrize("compile", [False, True])
