@@ -172,7 +172,7 @@ def test_logits_that_are_no_numbers_within_a_guess_end_the_generation(options: d
         written(broken, [1], max_new_tokens=9, **options)
 
 
-@pytest.mark.parametrize("value", [-1, 2.5, True, None, "5"])
+@pytest.mark.parametrize("value", [-1, 65, 2.5, True, None, "5"])
 def test_its_option_is_checked(value: Any) -> None:
     with pytest.raises(ConfigError, match="prompt_lookup_num_tokens"):
         GenerateOptions(prompt_lookup_num_tokens=value)

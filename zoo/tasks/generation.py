@@ -17,6 +17,9 @@ from zoo.modalities.base import Array, pad
 from zoo.tasks.arrays import softmax
 from zoo.tasks.lookup import Lookup
 
+# Each has logits of its own, as large as the vocabulary.
+_MOST_GUESSED = 64
+
 FinishReason = Literal["length", "eos", "stop"]
 
 
@@ -31,7 +34,7 @@ class GenerateOptions:
     repetition_penalty: the logits of tokens that the row already has are divided by it, negative ones multiplied
     (CTRL, arXiv:1909.05858). seed: of the drawing. stop: texts that end the generation; they are cut off.
     prompt_lookup_num_tokens: so many tokens are guessed at once where a text that is alone in its batch says what it
-    said before, 0 for none. It changes the time, and no token but by rounding.
+    said before, 0 for none and up to 64. It changes the time, and no token but by rounding.
     """
 
     max_new_tokens: int = 50
@@ -57,7 +60,8 @@ class GenerateOptions:
         _require(_number(penalty) and penalty > 0, "repetition_penalty", penalty, "a number above 0, 1 for none")
         _require(_whole(self.seed, 0), "seed", self.seed, "a whole number, 0 or more")
         guessed = self.prompt_lookup_num_tokens
-        _require(_whole(guessed, 0), "prompt_lookup_num_tokens", guessed, "a whole number, 0 for no guesses")
+        hint = f"a whole number up to {_MOST_GUESSED}, 0 for no guesses"
+        _require(_whole(guessed, 0) and guessed <= _MOST_GUESSED, "prompt_lookup_num_tokens", guessed, hint)
         texts = all(isinstance(text, str) and text for text in stop)
         _require(texts, "stop", self.stop, "one text or several, not empty")
 
