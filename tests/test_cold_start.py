@@ -218,6 +218,77 @@ def test_a_file_that_goes_away_while_it_is_hashed_is_one_error(pieces: Path) -> 
         checking.wait()
 
 
+def test_a_file_that_was_cut_off_is_not_the_one_that_was_written(pieces: Path) -> None:
+    checking = manifest.Checking(pieces)
+    files = manifest._read(pieces, "manifest.json")
+    for left in (150, 64, 0):
+        (pieces / "weights.bin").write_bytes(bytes(range(left)))
+        found = manifest._Hashing(manifest._pieces(pieces / "weights.bin", files["weights.bin"]["size"])).wait()
+        assert found[:-1] != checking._large["weights.bin"][:-1]
+        with pytest.raises(BundleError, match=r"weights\.bin"):
+            manifest.verify(pieces)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")
+def test_hashed_weights_do_not_stay_in_memory(tmp_path: Path) -> None:
+    """The pages of a file that are looked at count as the process's own."""
+    with (tmp_path / "weights.bin").open("wb") as file:
+        for part in range(8):
+            file.write(bytes([part]) * (1 << 24))
+    manifest.write(tmp_path)
+    code = f"""
+import os
+from zoo import manifest
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
+before = peak()
+manifest.verify({str(tmp_path)!r})
+print((peak() - before) // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert int(done.stdout) < 80
+
+
+# --------------------------------------------------------------------------------------------------- the graph ahead
+
+
+def test_a_graph_is_opened_while_the_rest_is_imported(large: Path) -> None:
+    """On a thread of its own, once; and where the card is at fault, that is said, and the graph is let go."""
+    names = [thread.name for thread in threading.enumerate()]
+    made: list[Path] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zoo.runtime.session._open", _noting(made))
+        model = zoo.runtime.load(large)
+    assert [path.name for path in made] == ["model.onnx"]
+    assert inner(model).graph == large / "model.onnx"
+    assert [thread.name for thread in threading.enumerate()] == names
+
+
+def _noting(made: list[Path]) -> Any:
+    from zoo.runtime import session
+
+    def opening(ort: Any, graph: Path, *rest: Any) -> Any:
+        assert threading.current_thread().name == "zoo-opening"
+        made.append(graph)
+        return open_(ort, graph, *rest)
+
+    open_ = session._open
+    return opening
+
+
+def test_a_card_at_fault_is_said_before_a_graph_at_fault(tmp_path: Path) -> None:
+    folder = tiny.write(tmp_path / "a.bundle", "text")
+    (folder / "model.onnx").write_bytes(b"no graph")
+    tiny.seal(folder)
+    with pytest.raises(BundleError, match="is damaged: it is no ONNX graph"):
+        zoo.runtime.load(folder)
+    (folder / "zoo.yaml").write_text("format: 99\n", encoding="utf-8")
+    tiny.seal(folder)
+    with pytest.raises(BundleError, match="is of format '99'"):
+        zoo.runtime.load(folder)
+
+
 # ----------------------------------------------------------------------------------------------------- the successor
 
 

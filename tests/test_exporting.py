@@ -37,7 +37,7 @@ def test_a_lost_attention_mask_is_caught_and_leaves_no_bundle(tmp_path: Path, mo
 
     monkeypatch.setattr(tracing, "_flat", forgetful)
     # Padding on the left is where a causal model without its mask goes wrong.
-    left = model.spec.evolve(input={**model.spec.input.model_dump(), "padding_side": "left"})
+    left = model.spec.evolve(input={**model.spec.input.to_dict(), "padding_side": "left"})
     broken = zoo.load(left, weights=None, device="cpu", seed=0)
     with pytest.raises(ParityError, match="answers differently from torch") as caught:
         broken.export(tmp_path / "a.bundle")

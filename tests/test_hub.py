@@ -171,7 +171,7 @@ spec = backends.resolve("hf:{repo}")
 state, found = backends.fetch_state(spec)
 module = backends.build(found, task=found.tasks[0], labels=found.labels, state=state)
 words = backends.tokenizer(found)
-answer = [found.model_dump(mode="json"), module.fresh_head, len(state), words.encode("hello").ids]
+answer = [found.to_dict(), module.fresh_head, len(state), words.encode("hello").ids]
 """
 
 

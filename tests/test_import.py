@@ -37,7 +37,7 @@ def serving_modules() -> list[str]:
 
 
 def test_import_zoo_loads_nothing() -> None:
-    heavy = (*HEAVY, "numpy", "pydantic", "yaml", "PIL", "tokenizers", "huggingface_hub", "typer", "rich")
+    heavy = (*HEAVY, "numpy", "pydantic", "msgspec", "yaml", "PIL", "tokenizers", "huggingface_hub", "typer", "rich")
     assert loaded_by("import zoo", heavy) == []
 
 
@@ -50,8 +50,14 @@ def test_looking_at_the_catalogue_and_options_needs_no_arrays(statement: str) ->
 
 @pytest.mark.parametrize("statement", ["zoo.verify", "zoo.runtime.load"])
 def test_hashing_begins_before_anything_heavy_is_imported(statement: str) -> None:
-    heavy = (*HEAVY, "numpy", "pydantic", "yaml", "PIL", "tokenizers", "huggingface_hub")
+    heavy = (*HEAVY, "numpy", "pydantic", "msgspec", "yaml", "PIL", "tokenizers", "huggingface_hub")
     assert loaded_by(f"import zoo\n{statement}", heavy) == []
+
+
+@pytest.mark.parametrize("statement", ["import zoo.runtime.model", "import zoo; zoo.list_models()"])
+def test_what_is_read_from_files_needs_no_pydantic(statement: str) -> None:
+    """It takes as long to import as NumPy, and a first answer would wait for it."""
+    assert loaded_by(statement, ("pydantic",)) == []
 
 
 def test_the_serving_half_and_the_command_import_without_torch() -> None:

@@ -86,8 +86,8 @@ def test_one_channel() -> None:
 def test_a_pretrained_first_layer_is_summed(name: str) -> None:
     spec = tiny(zoo.info(name))
     state = build(spec, task="feature-extraction", labels=(), seed=0).net.state_dict()
-    grey = spec.evolve(input={**spec.input.model_dump(), "channels": 1, "mean": (0.5,) * 3, "std": (0.5,) * 3})
-    coloured = spec.evolve(input={**grey.input.model_dump(), "channels": 3})
+    grey = spec.evolve(input={**spec.input.to_dict(), "channels": 1, "mean": (0.5,) * 3, "std": (0.5,) * 3})
+    coloured = spec.evolve(input={**grey.input.to_dict(), "channels": 3})
     one = build(grey, task="feature-extraction", labels=(), state=state)
     three = build(coloured, task="feature-extraction", labels=(), state=state)
     height, width = spec.input.size  # type: ignore[union-attr]

@@ -37,7 +37,7 @@ def test_from_the_data_to_the_bundle(tmp_path: Path) -> None:
     train, test = table(tmp_path / "训练 données.csv", "NFD"), table(tmp_path / "परीक्षा.csv", "NFC")
     spec = tiny(zoo.info("bert-base-chinese"))
     longer = {"max_position_embeddings": 300, "hidden_dropout_prob": 0.0}
-    spec = spec.evolve(input={**spec.input.model_dump(), "max_length": 300}, config={**spec.config, **longer})
+    spec = spec.evolve(input={**spec.input.to_dict(), "max_length": 300}, config={**spec.config, **longer})
     model = zoo.load(spec, task="text-classification", weights=None, device="cpu", seed=0)
     steps = {"epochs": 40, "batch_size": 5, "learning_rate": 1e-2, "scheduler": "constant", "progress": False}
     model.finetune(train, val=None, output_dir=tmp_path / "输出", **steps)

@@ -18,6 +18,7 @@ from zoo.bundle import Attempt, Card, Export, Graph, Parity, Quality, TensorSpec
 from zoo.cli.app import app
 from zoo.errors import BundleError
 from zoo.spec import ModelSpec
+from zoo.strict import read
 
 EVIL = "<script>alert(1)</script>"
 SPEC = {
@@ -35,9 +36,9 @@ TENSORS = (TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length")
 def made(folder: Path, *, spec: dict[str, object] | None = None, **changes: object) -> str:
     given = {
         "kind": "bundle", "zoo": "1.0", "task": "text-classification", "parity": PARITY, "inputs": TENSORS,
-        "spec": ModelSpec.model_validate({**SPEC, **(spec or {})}), "export": Export(opset=18, versions={EVIL: "1"}),
+        "spec": read(ModelSpec, {**SPEC, **(spec or {})}, where="it"), "export": Export(opset=18, versions={EVIL: "1"}),
     }  # fmt: skip
-    bundle.write_card(folder, Card.model_validate({**given, **changes}))
+    bundle.write_card(folder, read(Card, {**given, **changes}, where="it"))
     return checked(report_card.html(folder))
 
 

@@ -99,9 +99,9 @@ def test_labels_are_texts_in_order() -> None:
 
 def test_frozen() -> None:
     spec = ModelSpec.parse(MINIMAL)
-    with pytest.raises(ValueError, match="frozen"):
-        spec.name = "other"
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="immutable"):
+        spec.name = "other"  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="immutable"):
         spec.input.size = (1, 1)  # type: ignore[union-attr]
 
 

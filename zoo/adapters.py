@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from zoo import backends, bundle, loading, manifest
 from zoo import tasks as zoo_tasks
 from zoo.errors import AdapterError, BundleError, ConfigError, SpecError
@@ -26,7 +28,7 @@ def save(module: ZooModule, card: bundle.Card, folder: str | Path) -> Path:
         )
     with bundle.writing(folder) as temporary:
         entry = write_tensors(module, temporary)
-        bundle.write_card(temporary, card.model_copy(update={"kind": "adapter", "adapter": entry}))
+        bundle.write_card(temporary, structs.replace(card, kind="adapter", adapter=entry))
     return Path(folder)
 
 
@@ -56,7 +58,7 @@ def put_on(model: Model, folder: str | Path) -> None:
     if model.module.adapted is not None:
         raise ConfigError(f"{model.spec.name} holds an adapter already. merge() it first, or load the base again.")
     spec = model.spec.evolve(
-        labels=card.spec.labels, problem_type=card.spec.problem_type, input=card.spec.input.model_dump()
+        labels=card.spec.labels, problem_type=card.spec.problem_type, input=card.spec.input.to_dict()
     )
     # The body is compared as it is in the network of the adapter's task: other tasks name and have other parts.
     module = _on_the_same_body(_rebuilt(model, spec, card, path), model.spec, card, path)

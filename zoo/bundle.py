@@ -15,21 +15,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from msgspec import Meta, field
 
 from zoo import manifest
 from zoo.errors import BundleError
 from zoo.plain import dump_yaml, load_yaml
-from zoo.spec import Frozen, ModelSpec, TaskName, parse_model
+from zoo.spec import ModelSpec, TaskName
+from zoo.strict import END, Frozen, read
 
 FORMAT = 1
 CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
-CARD, GRAPH, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
-    "zoo.yaml", "model.onnx", "model.safetensors", "tokenizer.json", "adapter.safetensors",
-    "weights.bin", "target_tokenizer.json",
+CARD, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
+    "zoo.yaml", "model.safetensors", "tokenizer.json", "adapter.safetensors", "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
+GRAPH = manifest.GRAPH
 SELECT = "select.onnx"
 REPORT = "report.html"  # of a bundle: for people, and read by nothing of ours
 # Bytes of what is read whole, far above any that we write: a label set of a million names fits.
@@ -49,14 +50,14 @@ class Parity(Frozen):
 
     passed: bool
     samples: int
-    cases: int = Field(description="Batches compared: every batch size, each over ragged rows.")
+    cases: Annotated[int, Meta(description="Batches compared: every batch size, each over ragged rows.")]
     batch_sizes: tuple[int, ...]
-    max_abs_difference: float = Field(
-        description="Over every element of the output that differs the most, by its own scale."
-    )
-    scale: float = Field(description="The largest absolute value of that output, by torch.")
-    tolerance: float = Field(description="Allowed difference, already multiplied by the scale.")
-    agreement: float = Field(description="Share of samples whose final result is the same, in [0, 1].")
+    max_abs_difference: Annotated[
+        float, Meta(description="Over every element of the output that differs the most, by its own scale.")
+    ]
+    scale: Annotated[float, Meta(description="The largest absolute value of that output, by torch.")]
+    tolerance: Annotated[float, Meta(description="Allowed difference, already multiplied by the scale.")]
+    agreement: Annotated[float, Meta(description="Share of samples whose final result is the same, in [0, 1].")]
     source: Literal["user", "built-in"]
 
 
@@ -65,7 +66,7 @@ class Export(Frozen):
 
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32"
     opset: int
-    versions: dict[str, str] = Field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class Attempt(Frozen):
@@ -73,35 +74,40 @@ class Attempt(Frozen):
 
     way: str
     verdict: str
-    before: float | None = Field(default=None, description="The metric of fp32.")
+    before: Annotated[float | None, Meta(description="The metric of fp32.")] = None
     after: float | None = None
-    speed: float | None = Field(default=None, description="Times as fast as fp32.")
-    speed_between: tuple[float, float] | None = Field(default=None, description="As of `Quality`.")
+    speed: Annotated[float | None, Meta(description="Times as fast as fp32.")] = None
+    speed_between: Annotated[tuple[float, float] | None, Meta(description="As of `Quality`.")] = None
     bytes: int | None = None
-    left_out: int = Field(default=0, description="Operators that stay fp32 because they hurt.")
+    left_out: Annotated[int, Meta(description="Operators that stay fp32 because they hurt.")] = 0
 
 
 class Quality(Frozen):
     """What a reduced precision costs and gains against fp32, on labelled rows that nothing was chosen by."""
 
     passed: bool
-    way: str | None = Field(description='How the graph was reduced, such as "int8 static"; None where nothing passed.')
+    way: Annotated[
+        str | None, Meta(description='How the graph was reduced, such as "int8 static"; None where nothing passed.')
+    ] = None
     metric: str
     before: float | None = None
     after: float | None = None
-    drop: float | None = Field(default=None, description="How much worse; a share of `before` where `relative`.")
+    drop: Annotated[float | None, Meta(description="How much worse; a share of `before` where `relative`.")] = None
     relative: bool
     max_drop: float
-    rows: int = Field(description="Judged on.")
-    calibration_rows: int = Field(description="Calibrated and searched on.")
-    speed: float | None = Field(default=None, description="Times as fast as fp32, in the batches that predict() makes.")
-    speed_between: tuple[float, float] | None = Field(
-        default=None, description="What the median of the rounds lies between in 99 measurements of a hundred."
+    rows: Annotated[int, Meta(description="Judged on.")]
+    calibration_rows: Annotated[int, Meta(description="Calibrated and searched on.")]
+    speed: Annotated[float | None, Meta(description="Times as fast as fp32, in the batches that predict() makes.")] = (
+        None
     )
-    device: str = Field(description="Where both were measured.")
+    speed_between: Annotated[
+        tuple[float, float] | None,
+        Meta(description="What the median of the rounds lies between in 99 measurements of a hundred."),
+    ] = None
+    device: Annotated[str, Meta(description="Where both were measured.")]
     bytes_before: int
     bytes_after: int | None = None
-    left_out: tuple[str, ...] = Field(default=(), description="Operators that stay fp32 because they hurt.")
+    left_out: Annotated[tuple[str, ...], Meta(description="Operators that stay fp32 because they hurt.")] = ()
     tried: tuple[Attempt, ...] = ()
 
 
@@ -109,16 +115,16 @@ class Adapter(Frozen):
     """What a parameter-efficient method put into a network: enough to put it there again."""
 
     method: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    base_sha256: str = Field(description="Of the frozen body's tensors that it was trained on.")
-    parameters: int = Field(description="Trained ones: the adapter's and the head's.")
+    options: dict[str, Any] = field(default_factory=dict)
+    base_sha256: Annotated[str, Meta(description="Of the frozen body's tensors that it was trained on.")]
+    parameters: Annotated[int, Meta(description="Trained ones: the adapter's and the head's.")]
 
 
 class Graph(Frozen):
     """One of several graphs: its file, and its own contract."""
 
-    name: str = Field(pattern=r"^[a-z_]+$")
-    file: str = Field(pattern=r"^[a-z_]+\.onnx$")
+    name: Annotated[str, Meta(pattern=rf"^[a-z_]+{END}")]
+    file: Annotated[str, Meta(pattern=rf"^[a-z_]+\.onnx{END}")]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
@@ -133,14 +139,19 @@ class Card(Frozen):
     spec: ModelSpec
     inputs: tuple[TensorSpec, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
-    graphs: tuple[Graph, ...] | None = Field(
-        default=None,
-        max_length=8,
-        description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them; or a "
-        "language model with a cache and what selects rows of it.",
-    )
+    graphs: (
+        Annotated[
+            tuple[Graph, ...],
+            Meta(
+                max_length=8,
+                description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them; or a "
+                "language model with a cache and what selects rows of it.",
+            ),
+        ]
+        | None
+    ) = None
     export: Export | None = None
-    parity: Parity | None = Field(default=None, description="Of the fp32 graph, whatever the precision.")
+    parity: Annotated[Parity | None, Meta(description="Of the fp32 graph, whatever the precision.")] = None
     quality: Quality | None = None
     adapter: Adapter | None = None
     history: tuple[dict[str, Any], ...] = ()
@@ -167,11 +178,11 @@ def read_card(folder: Path) -> Card:
             f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {CACHED_FORMAT}. "
             "Upgrade polyzoo."
         )
-    return parse_model(Card, data, where=str(path))
+    return read(Card, data, where=str(path))
 
 
 def write_card(folder: Path, card: Card) -> None:
-    text = dump_yaml(card.model_dump(mode="json", exclude_none=True))
+    text = dump_yaml(card.to_dict(none=False))
     if len(text.encode()) > _MOST_CARD:
         raise BundleError(f"{CARD} would have {len(text.encode()):,} bytes; up to {_MOST_CARD:,} can be read again.")
     (folder / CARD).write_text(text, encoding="utf-8")

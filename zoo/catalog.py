@@ -18,6 +18,7 @@ import yaml
 
 from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
 from zoo.spec import TASK_ALIASES, Modality, ModelSpec, TaskName
+from zoo.strict import json_schema
 
 # Several times quicker, and absent where PyYAML was built without libyaml. The index trusts the files:
 # `info` parses the one asked for strictly.
@@ -93,7 +94,7 @@ def labels(spec: ModelSpec) -> tuple[str, ...]:
 
 def schema() -> dict[str, Any]:
     """The JSON Schema of one YAML file, for editors and for `zoo schema`."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **ModelSpec.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema(ModelSpec)}
 
 
 def _key(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from zoo import __version__, bundle, parity, report_card, tracing
 from zoo.errors import ConfigError
@@ -64,12 +65,12 @@ def fill(
         outputs = tracing.write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
         graphs = None
     reference.encoder.save(folder)
-    card = _card(reference, spec, example, outputs).model_copy(update={"graphs": graphs})
+    card = structs.replace(_card(reference, spec, example, outputs), graphs=graphs)
     if graphs and any(graph.file == bundle.SELECT for graph in graphs):
-        card = card.model_copy(update={"format": bundle.CACHED_FORMAT})
+        card = structs.replace(card, format=bundle.CACHED_FORMAT)
     bundle.write_card(folder, card)
     found = parity.compare(reference, load_bundle(folder, packed=True, verify=False), raws, tolerance=tolerance)
-    card = card.model_copy(update={"parity": found, "history": getattr(reference, "history", ())})
+    card = structs.replace(card, parity=found, history=getattr(reference, "history", ()))
     bundle.write_card(folder, card)
     report_card.write(folder)
     return card

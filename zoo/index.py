@@ -15,7 +15,8 @@ import numpy as np
 from zoo import bundle, manifest
 from zoo.errors import BundleError, ConfigError, DataError
 from zoo.modalities.base import Array
-from zoo.spec import Frozen
+from zoo.plain import load_json
+from zoo.strict import Frozen, read
 
 if TYPE_CHECKING:
     from zoo.predictor import Predictor
@@ -151,7 +152,7 @@ class Index:
         facts = _Facts(model=self.model, folder=self.folder, names=self.names)
         with bundle.writing(folder) as temporary:
             np.savez(temporary / _VECTORS, vectors=self.vectors)
-            text = json.dumps(facts.model_dump(mode="json"), ensure_ascii=True, indent=0)
+            text = json.dumps(facts.to_dict(), ensure_ascii=True, indent=0)
             (temporary / _NAMES).write_text(text, encoding="utf-8")
         return Path(folder)
 
@@ -162,7 +163,7 @@ class Index:
         manifest.verify(path)
         if not (path / _NAMES).is_file() or not (path / _VECTORS).is_file():
             raise BundleError(f"{path} is no index: Index.build(...).save(folder) or `zoo index` writes one.")
-        facts = _Facts.model_validate_json((path / _NAMES).read_text(encoding="utf-8"))
+        facts = read(_Facts, load_json((path / _NAMES).read_bytes()), where=str(path / _NAMES))
         if facts.format != _FORMAT:
             raise BundleError(f"{path} is an index of format {facts.format}; this version reads {_FORMAT}.")
         with np.load(path / _VECTORS, allow_pickle=False) as arrays:

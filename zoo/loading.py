@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from zoo import backends, bundle, catalog, manifest
 from zoo import tasks as zoo_tasks
 from zoo.errors import BundleError, ConfigError, UnknownModel, WeightsUnavailable, suggest
@@ -82,11 +84,11 @@ def assemble(
     """Find, read and build. Arguments and errors as in `zoo.load`."""
     found = _find(source, revision)
     if input:
-        found = replace(found, spec=found.spec.evolve(input={**found.spec.input.model_dump(), **input}))
+        found = replace(found, spec=found.spec.evolve(input={**found.spec.input.to_dict(), **input}))
     if decoder:
         if found.spec.decoder is None:
             raise ConfigError(f"decoder={dict(decoder)!r} is for models that write, and {found.spec.name} is none.")
-        found = replace(found, spec=found.spec.evolve(decoder={**found.spec.decoder.model_dump(), **decoder}))
+        found = replace(found, spec=found.spec.evolve(decoder={**found.spec.decoder.to_dict(), **decoder}))
     if task is None and problem_type is not None:
         # What was said goes with the model's classification, whatever its first task is.
         task = next((name for name in found.spec.tasks if problem_of(found.spec, name) is not None), None)
@@ -145,8 +147,8 @@ def learned(spec: ModelSpec, task: str, rows: Any, config: Any) -> ModelSpec:
         options = {name: spec.config[name] for name in ("hash_above", "hash_buckets", "cross_buckets")}
         table = tabular_schema.learn(rows.inputs(), kinds=config.column_kinds, crosses=config.crosses, **options)
     if task == "tabular-regression" and table.target is None:
-        table = table.model_copy(update={"target": tabular_schema.target_range(rows.targets())})
-    return spec if table is spec.input else spec.evolve(input=table.model_dump())
+        table = structs.replace(table, target=tabular_schema.target_range(rows.targets()))
+    return spec if table is spec.input else spec.evolve(input=table.to_dict())
 
 
 def spoken(spec: ModelSpec, src_lang: str | None, tgt_lang: str | None) -> ModelSpec:
@@ -156,7 +158,7 @@ def spoken(spec: ModelSpec, src_lang: str | None, tgt_lang: str | None) -> Model
     if spec.decoder is None or "translation" not in spec.tasks:
         raise ConfigError(f"src_lang and tgt_lang are for translation; {spec.name} does: {', '.join(spec.tasks)}.")
     source, target = pair_of(spec.decoder, src_lang, tgt_lang)
-    return spec.evolve(decoder={**spec.decoder.model_dump(), "source_language": source, "target_language": target})
+    return spec.evolve(decoder={**spec.decoder.to_dict(), "source_language": source, "target_language": target})
 
 
 def choose_task(spec: ModelSpec, task: str) -> str:
@@ -208,7 +210,7 @@ def _catalogued(spec: ModelSpec, revision: str | None) -> _Found:
     if isinstance(spec.labels, str):
         spec = spec.evolve(labels=catalog.labels(spec))
     if revision is not None and spec.weights is not None:
-        spec = spec.evolve(weights=spec.weights.model_copy(update={"revision": revision}).model_dump())
+        spec = spec.evolve(weights={**spec.weights.to_dict(), "revision": revision})
     return _Found(spec, spec.tasks[0])
 
 
@@ -331,7 +333,7 @@ def _fit_builtin(spec: ModelSpec) -> ModelSpec:
         name: _moved(value, moved) if name in _TOKEN_OPTIONS else value
         for name, value in spec.decoder.generation.items()
     }
-    decoder = {**spec.decoder.model_dump(), "generation": generation}
+    decoder = {**spec.decoder.to_dict(), "generation": generation}
     return spec.evolve(config={**spec.config, **ids}, decoder=decoder)
 
 
@@ -341,7 +343,7 @@ def _fit_whisper(spec: ModelSpec) -> ModelSpec:
     first, last = 256, 256 + len(WHISPER_SPECIALS) + len(LANGUAGES)
     ids = {"bos_token_id": first, "pad_token_id": first, "eos_token_id": first, "decoder_start_token_id": first + 1}
     never = {"suppress_tokens": list(range(first + 1, last)), "begin_suppress_tokens": [first]}
-    decoder = {**spec.decoder.model_dump(), "generation": {**spec.decoder.generation, **never}}
+    decoder = {**spec.decoder.to_dict(), "generation": {**spec.decoder.generation, **never}}
     return spec.evolve(config={**spec.config, **ids, **never}, decoder=decoder)
 
 

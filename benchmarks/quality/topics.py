@@ -42,7 +42,7 @@ def drawn(seed: int) -> Rows:
 
 def short() -> zoo.ModelSpec:
     spec = zoo.info("all-minilm-l6-v2")
-    return spec.evolve(input={**spec.input.model_dump(), "max_length": LENGTH})
+    return spec.evolve(input={**spec.input.to_dict(), "max_length": LENGTH})
 
 
 def with_zoo(seed: int) -> float:

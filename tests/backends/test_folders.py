@@ -111,7 +111,7 @@ def test_a_writer(config: Any, tokens: Any, tasks: Any, decoder: dict[str, Any],
     spec, module = load(tmp_path)
     assert spec.tasks == tasks
     assert spec.decoder is not None
-    found = spec.decoder.model_dump()
+    found = spec.decoder.to_dict()
     assert {name: found[name] for name in decoder} == decoder
     ids = torch.randint(3, 250, (1, 7))
     asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "decoder_input_ids": ids[:, :4]}

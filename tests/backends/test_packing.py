@@ -27,7 +27,7 @@ TASKS = ("text-classification", "token-classification", "fill-mask", "question-a
 
 def module_of(name: str, task: str = "text-classification", side: str = "right") -> tuple[Any, dict[str, Any]]:
     spec = tiny(zoo.info(name))
-    spec = spec.evolve(input={**spec.input.model_dump(), "padding_side": side})
+    spec = spec.evolve(input={**spec.input.to_dict(), "padding_side": side})
     encoder = make_encoder(spec, tokenizer=byte_tokenizer(style="bert"))
     labels = ("a", "b") if task.endswith("classification") else ()
     module = build(spec, task=task, labels=labels, seed=0).eval()

@@ -144,7 +144,7 @@ def test_a_transformers_folder_says_what_it_is(kind: str, tmp_path: Any) -> None
     transformers.ASTForAudioClassification(transformers.ASTConfig(**small, num_labels=3)).save_pretrained(tmp_path)
     transformers.ASTFeatureExtractor(num_mel_bins=32, max_length=64, mean=-1.0, std=2.0).save_pretrained(tmp_path)
     model = zoo.load(tmp_path, device="cpu")
-    assert model.spec.input.model_dump() == {
+    assert model.spec.input.to_dict() == {
         "kind": "mel", "sampling_rate": 16_000, "layout": "kaldi", "bins": 32, "frames": 64, "mean": -1.0, "std": 2.0,
         "low": 0.0, "high": None,
     }  # fmt: skip

@@ -32,7 +32,7 @@ TEXTS = [
 @pytest.mark.parametrize("name", TEXT_FAMILIES)
 def test_answers_are_upstreams_on_either_side_of_padding(name: str, side: str) -> None:
     spec = tiny(zoo.info(name))
-    spec = spec.evolve(input={**spec.input.model_dump(), "padding_side": side})
+    spec = spec.evolve(input={**spec.input.to_dict(), "padding_side": side})
     name_of_task = next(
         (task for task in ("fill-mask", "text-generation") if task in spec.tasks), "text-classification"
     )

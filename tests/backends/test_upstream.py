@@ -104,8 +104,8 @@ def test_timm_prefix() -> None:
     assert spec.architecture == "convnext_tiny.fb_in1k"
     assert spec.weights is not None
     assert (spec.weights.repo, spec.weights.revision) == ("timm/convnext_tiny.fb_in1k", "abc")
-    assert spec.input.model_dump() == {
-        "kind": "image", "size": (224, 224), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225),
+    assert spec.input.to_dict() == {
+        "kind": "image", "size": [224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
         "interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "channels": 3,
         "window": "full", "shortest_edge": None,
     }  # fmt: skip

@@ -24,7 +24,7 @@ def model() -> zoo.Model:
     """Two seconds at once, and answers that depend on what was heard."""
     spec = tiny(zoo.info("whisper-tiny"))
     assert spec.decoder is not None
-    spec = spec.evolve(decoder={**spec.decoder.model_dump(), "source_language": None, "max_length": 64},
+    spec = spec.evolve(decoder={**spec.decoder.to_dict(), "source_language": None, "max_length": 64},
                        config={**spec.config, "max_target_positions": 64})  # fmt: skip
     made = zoo.load(spec, weights=None, device="cpu", seed=1)
     with torch.no_grad():

@@ -13,7 +13,8 @@ import pytest
 from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.tabular import TabularEncoder, category, layout, members, number
 from zoo.modalities.tabular_schema import infer, learn, target_range
-from zoo.spec import Cross, TabularColumn, TabularInput, parse_model
+from zoo.spec import Cross, TabularColumn, TabularInput
+from zoo.strict import read
 
 TABLE = TabularInput(
     columns=(
@@ -180,7 +181,7 @@ def test_what_cant_be_learned_says_why() -> None:
 
 def test_a_spec_that_crosses_nothing_is_refused() -> None:
     with pytest.raises(SpecError, match="'b' is crossed and no categorical column"):
-        parse_model(
+        read(
             TabularInput,
             {"columns": [{"name": "a", "kind": "categorical"}], "crosses": [{"columns": ["a", "b"], "buckets": 3}]},
             where="test",

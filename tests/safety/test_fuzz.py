@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import zoo
 from tests.safety import tiny
-from zoo import bundle
 from zoo.errors import BundleError, SpecError, ZooError
 from zoo.plain import load_json, load_yaml
 from zoo.runtime.graphs import check_graph
 from zoo.spec import ModelSpec
+from zoo.strict import read
 
 PIECES = st.sampled_from(
     [
@@ -108,10 +108,10 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=300, deadline=None)
-@given(key=st.sampled_from(sorted(ModelSpec.model_fields)), value=VALUES)
+@given(key=st.sampled_from(sorted(ModelSpec.__struct_fields__)), value=VALUES)
 def test_any_value_of_a_spec_is_a_spec_or_a_spec_error(key: str, value: object) -> None:
     try:
-        bundle.parse_model(ModelSpec, {**SPEC, key: value}, where="it")
+        read(ModelSpec, {**SPEC, key: value}, where="it")
     except SpecError as error:
         message = str(error)
         assert "it is not valid" in message

@@ -16,6 +16,7 @@ from tests.safety import tiny
 from zoo import bundle, manifest
 from zoo.errors import BundleError, ConfigError, SpecError
 from zoo.plain import dump_yaml
+from zoo.strict import read
 
 Card = dict[str, Any]
 
@@ -223,7 +224,7 @@ def test_a_hostile_card(
 def test_a_spec_with_a_thousand_faults_is_a_short_message() -> None:
     card = {**tiny.card_of("text"), **{f"key{i}": i for i in range(1000)}}
     with pytest.raises(SpecError, match=r"and 98. more") as caught:
-        bundle.parse_model(bundle.Card, card, where="it")
+        read(bundle.Card, card, where="it")
     assert len(str(caught.value)) < 3000
 
 
@@ -377,6 +378,6 @@ def test_a_hole_of_a_terabyte_is_not_hashed(whole: dict[str, Path], tmp_path: Pa
 
 def test_a_card_that_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "_MOST_CARD", 5000)
-    card = bundle.Card.model_validate({**tiny.card_of("text"), "zoo": "x" * 5000})
+    card = read(bundle.Card, {**tiny.card_of("text"), "zoo": "x" * 5000}, where="it")
     with pytest.raises(BundleError, match="can be read again"):
         bundle.write_card(tmp_path, card)

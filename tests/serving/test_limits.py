@@ -12,10 +12,10 @@ from starlette.testclient import TestClient
 
 from tests.serving.conftest import png, wav
 from zoo.errors import ConfigError, SpecError
+from zoo.options import parse_options
 from zoo.runtime import BundleModel
 from zoo.runtime.serve import Limits, Settings
 from zoo.runtime.serve.settings import check
-from zoo.spec import parse_model
 
 Serve = Callable[..., TestClient]
 TOKEN = "a-token-of-some-length"
@@ -157,6 +157,6 @@ def test_another_address_needs_a_token(host: str) -> None:
 
 def test_limits_are_parsed_strictly() -> None:
     with pytest.raises(SpecError, match="max_rows"):
-        parse_model(Limits, {"max_row": 3}, where="zoo serve")
+        parse_options(Limits, {"max_row": 3}, where="zoo serve")
     with pytest.raises(SpecError, match="max_queue is 5"):
-        parse_model(Limits, {"max_queue": 5}, where="zoo serve")
+        parse_options(Limits, {"max_queue": 5}, where="zoo serve")

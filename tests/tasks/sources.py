@@ -11,6 +11,7 @@ import numpy as np
 from zoo.modalities.base import Array, Example
 from zoo.modalities.text import TextSource
 from zoo.spec import ModelSpec
+from zoo.strict import read
 
 TEXT = {"kind": "text", "max_length": 64}
 IMAGE = {"kind": "image", "size": (32, 32), "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -20,7 +21,8 @@ _MODALITY = {"text": ("text", TEXT), "image": ("vision", IMAGE), "audio": ("audi
 
 def spec(task: str, kind: str = "text", *, extra: Sequence[str] = (), **input_changes: Any) -> ModelSpec:
     modality, given = _MODALITY[kind]
-    return ModelSpec.model_validate(
+    return read(
+        ModelSpec,
         {
             "name": "tiny",
             "modality": modality,
@@ -28,7 +30,8 @@ def spec(task: str, kind: str = "text", *, extra: Sequence[str] = (), **input_ch
             "backend": "transformers",
             "architecture": "tiny",
             "input": {**given, **input_changes},
-        }
+        },
+        where="tiny",
     )
 
 

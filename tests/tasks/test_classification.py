@@ -9,7 +9,6 @@ import pytest
 from tests.tasks.sources import plain_window, spec
 from zoo import tasks
 from zoo.errors import ConfigError, DataError
-from zoo.spec import ModelSpec
 from zoo.tasks.base import LossOptions, Task
 
 LABELS = ("cat", "dog", "owl")
@@ -126,7 +125,7 @@ def test_feature_extraction() -> None:
 
 
 def test_feature_extraction_normalizes_as_the_spec_says() -> None:
-    given = ModelSpec.model_validate({**spec("feature-extraction").model_dump(), "embedding": {"normalize": True}})
+    given = spec("feature-extraction").evolve(embedding={"normalize": True})
     task = tasks.make("feature-extraction", given)
     outputs = [{"embedding": np.array([3.0, 4.0], np.float32)}]
     assert task.decode(outputs, [plain_window()], task.parse_options({})).tolist() == pytest.approx([0.6, 0.8])

@@ -18,6 +18,7 @@ from zoo.modalities.image import ImageEncoder, ImageSource
 from zoo.overlay import colour_of
 from zoo.results import to_plain
 from zoo.spec import ImageInput, ModelSpec
+from zoo.strict import read
 from zoo.tasks.masks import Mask, indices, read_mask
 from zoo.tasks.upsample import best_classes
 
@@ -34,7 +35,7 @@ def task(labels: tuple[str, ...] = LABELS, **changes: Any) -> Any:
         tasks=("image-segmentation",),
         backend="transformers",
         architecture="segformer",
-        input=ImageInput(**{**SQUASH, **changes}),
+        input=read(ImageInput, {**SQUASH, **changes}, where="it"),
     )
     return tasks.make("image-segmentation", spec, labels)
 
@@ -239,6 +240,6 @@ def test_the_overlay_covers_the_image_and_has_a_legend() -> None:
 
 
 def test_the_picture_is_squashed_and_its_size_kept() -> None:
-    window = ImageEncoder(ImageInput(**SQUASH)).encode(np.zeros((20, 50, 3), dtype=np.uint8))[0]
+    window = ImageEncoder(read(ImageInput, SQUASH, where="it")).encode(np.zeros((20, 50, 3), dtype=np.uint8))[0]
     assert window.inputs["pixel_values"].shape == (3, 32, 32)
     assert (window.source.height, window.source.width) == (20, 50)

@@ -75,7 +75,7 @@ def test_english_alone_has_no_language(english: zoo.Model) -> None:
 
 def test_training_must_know_the_language() -> None:
     spec = tiny(zoo.info("whisper-tiny"))
-    decoder = {**spec.decoder.model_dump(), "source_language": None}  # type: ignore[union-attr]
+    decoder = {**spec.decoder.to_dict(), "source_language": None}  # type: ignore[union-attr]
     model = zoo.load(spec.evolve(decoder=decoder), weights=None, device="cpu")
     with pytest.raises(ConfigError, match="source_language"):
         model.task.examples(model.encoder, sound(), "a")

@@ -20,7 +20,7 @@ def test_a_few_recordings_are_learned_by_heart(shared_data: Path, tmp_path: Path
             "decoder_ffn_dim": 128,
             "max_source_positions": 50,
         },
-        input={**spec.input.model_dump(), "frames": 100},
+        input={**spec.input.to_dict(), "frames": 100},
     )
     folder = shared_data / "free-spoken-digit" / "recordings"
     rows = [(str(folder / f"{digit}_jackson_{i}.wav"), word) for digit, word in enumerate(WORDS) for i in (5, 6)]

@@ -22,11 +22,11 @@ from zoo.spec import ModelSpec
 def tiny(spec: ModelSpec) -> ModelSpec:
     """The spec at a tiny size: valid, of the same family, tasks and labels, without pretrained weights."""
     small = _sizes(spec.backend)[size_of(spec)]
-    decoder = {"decoder": {**spec.decoder.model_dump(), **small.get("decoder", {})}} if spec.decoder else {}
+    decoder = {"decoder": {**spec.decoder.to_dict(), **small.get("decoder", {})}} if spec.decoder else {}
     return spec.evolve(
         **decoder,
         config={**spec.config, **small.get("config", {})},
-        input={**spec.input.model_dump(), **small["input"]},
+        input={**spec.input.to_dict(), **small["input"]},
         weights=None,
         parameters=None,
     )

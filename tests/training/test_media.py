@@ -207,7 +207,7 @@ def test_augmented_sound_is_what_the_model_expects() -> None:
     wave = augment(_example(spec), 0, 0).inputs["input_values"]
     assert abs(float(wave.mean())) < 1e-4
     assert float(wave.std()) == pytest.approx(1.0, abs=1e-3)
-    loud = spec.evolve(input={**spec.input.model_dump(), "normalize": False})
+    loud = spec.evolve(input={**spec.input.to_dict(), "normalize": False})
     raw = make_augment(loud, "audio-classification", "strong", seed=0)
     assert raw is not None
     assert float(np.abs(raw(_example(spec), 0, 0).inputs["input_values"]).max()) <= 1.0

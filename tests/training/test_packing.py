@@ -45,7 +45,7 @@ def test_a_text_that_fills_a_window_is_trained_on_as_by_itself() -> None:
         (False, ["a" * 15 + "<|endoftext|>", "bc" * 7 + "d<|endoftext|>"]),
     ):
         spec = tiny(zoo.info("gpt2"))
-        spec = spec.evolve(input={**spec.input.model_dump(), "max_length": 16})
+        spec = spec.evolve(input={**spec.input.to_dict(), "max_length": 16})
         model = zoo.load(spec, weights=None, device="cpu", seed=0)
         rows = [{"text": text} for text in texts]
         model.finetune(rows, val=None, max_steps=1, batch_size=2, packing=packing, progress=False)

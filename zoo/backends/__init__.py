@@ -75,7 +75,7 @@ def resolve(name: str, *, revision: str | None = None) -> ModelSpec:
     spec = _backend(prefix).resolve(rest)
     if revision is None or spec.weights is None or spec.weights.repo == prefix:
         return spec
-    return spec.evolve(weights={**spec.weights.model_dump(), "revision": revision})
+    return spec.evolve(weights={**spec.weights.to_dict(), "revision": revision})
 
 
 def from_folder(path: str | Path) -> tuple[ModelSpec, Path]:
@@ -112,7 +112,7 @@ def fetch_state(spec: ModelSpec) -> tuple[dict[str, Tensor], ModelSpec]:
         return _backend(spec.backend).fetch(spec), spec
     found = hub.fetch_weights(spec.weights)
     state = _weights().read_state(found.path, sha256=spec.weights.sha256)
-    return state, spec.evolve(weights={**spec.weights.model_dump(), "revision": found.revision})
+    return state, spec.evolve(weights={**spec.weights.to_dict(), "revision": found.revision})
 
 
 def pull(spec: ModelSpec) -> None:

@@ -16,7 +16,8 @@ from zoo.backends.module import Normalize, ZooModule
 from zoo.backends.weights import load_into
 from zoo.catalog import labels as label_set
 from zoo.errors import ConfigError, SpecError, UnknownModel, suggest
-from zoo.spec import ImageInput, ModelSpec, TaskName, Weights, parse_model
+from zoo.spec import ImageInput, ModelSpec, TaskName, Weights
+from zoo.strict import read
 
 _FILE = "model.safetensors"
 # What else create_model() takes: a file of somebody else may not say which other files are read.
@@ -166,7 +167,7 @@ def of_folder(said: Mapping[str, Any], *, where: str) -> ModelSpec:
         network = {key: value for key, value in options.items() if key not in ("num_classes", "in_chans")}
     except (TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
         raise SpecError(f"{where}: its config.json is not one that timm writes: {error!r}.") from error
-    return parse_model(
+    return read(
         ModelSpec,
         {
             "name": architecture.lower(), "title": f"timm's {architecture}", "modality": "vision", "backend": "timm",

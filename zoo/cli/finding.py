@@ -115,7 +115,7 @@ def pull(
     for name in models:
         spec = _spec(name, revision)
         if revision is not None and spec.weights is not None:
-            spec = spec.evolve(weights={**spec.weights.model_dump(), "revision": revision})
+            spec = spec.evolve(weights={**spec.weights.to_dict(), "revision": revision})
         backends.pull(spec)
         assert spec.weights is not None
         if as_json:

@@ -52,8 +52,8 @@ def serve(
     **limits: Any,
 ) -> None:
     """Serve bundles over HTTP: the Open Inference Protocol v2, a plain route, a page. Needs no torch."""
+    from zoo.options import parse_options
     from zoo.runtime import serve as serving
-    from zoo.spec import parse_model
 
     settings = {
         "host": host,
@@ -65,7 +65,7 @@ def serve(
         "log_format": log_format,
         "limits": parsed(Limits, limits),
     }
-    if not serving.run(bundles, parse_model(serving.Settings, settings, where="zoo serve")):
+    if not serving.run(bundles, parse_options(serving.Settings, settings, where="zoo serve")):
         note("zoo: a model was still busy after the time to drain; it is given up.")
         # Its thread can't be ended, and Python would wait for it.
         os._exit(1)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from zoo import bundle, exporting, manifest, report_card
 from zoo.errors import ConfigError, DeviceError, QualityError
 from zoo.precision import likeness
@@ -118,6 +120,6 @@ def _put(kept: Kept, folder: Path, card: bundle.Card) -> None:
             shutil.copyfile(path, folder / path.name)
         opset = opset_of(folder / next(iter(files_of(card).values())))
         card = contract(card, folder)
-        made = made.model_copy(update={"precision": kept.precision, "opset": opset})
-    bundle.write_card(folder, card.model_copy(update={"export": made, "quality": kept.quality}))
+        made = structs.replace(made, precision=kept.precision, opset=opset)
+    bundle.write_card(folder, structs.replace(card, export=made, quality=kept.quality))
     report_card.write(folder)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from zoo.bundle import Attempt, Quality
 from zoo.errors import BundleError
 from zoo.precision import judging, speed
@@ -143,7 +145,7 @@ def _base(bench: Workbench, wanted: Wanted) -> Quality:
 
 
 def _with(base: Quality, bench: Workbench, tried: Sequence[_Tried], found: dict[str, Any]) -> Quality:
-    return base.model_copy(update={**found, "tried": tuple(_attempt(bench, item) for item in tried)})
+    return structs.replace(base, **found, tried=tuple(_attempt(bench, item) for item in tried))
 
 
 def _attempt(bench: Workbench, item: _Tried) -> Attempt:

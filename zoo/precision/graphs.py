@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 import numpy as np
+from msgspec import structs
 
 from zoo import tracing
 from zoo.bundle import GRAPH, SELECT, SHARED, Card, TensorSpec
@@ -99,17 +100,15 @@ def contract(card: Card, folder: Path) -> Card:
     dtype = _dtype_of_cache(folder / list(files_of(card).values())[-1])
 
     def told(arrays: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
-        return tuple(
-            item.model_copy(update={"dtype": dtype}) if caching.is_cache(item.name) else item for item in arrays
-        )
+        return tuple(structs.replace(item, dtype=dtype) if caching.is_cache(item.name) else item for item in arrays)
 
     graphs = tuple(
         tracing.select_of(dtype)
         if graph.file == SELECT
-        else graph.model_copy(update={"inputs": told(graph.inputs), "outputs": told(graph.outputs)})
+        else structs.replace(graph, inputs=told(graph.inputs), outputs=told(graph.outputs))
         for graph in card.graphs
     )
-    return card.model_copy(update={"graphs": graphs})
+    return structs.replace(card, graphs=graphs)
 
 
 def _dtype_of_cache(path: Path) -> str:

@@ -18,7 +18,7 @@ from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
 from zoo.runtime.flight import Flight, Joinable
 from zoo.runtime.sequences import GraphSequences, SequenceSession
-from zoo.runtime.session import How, Session
+from zoo.runtime.session import Ahead, How, Session
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
 from zoo.tasks.generation import GenerateOptions, Stepper
@@ -121,26 +121,33 @@ class BundleModel(Predictor):
         return f"<BundleModel {self.folder.name!r}: {self.spec.name}, {self.card.task}, on {self.session.device}>"
 
 
-def opened(path: Path, **how: Unpack[How]) -> BundleModel:
-    """The model of a folder whose graphs and card were checked against its manifest."""
+def opened(path: Path, ahead: Ahead | None = None, **how: Unpack[How]) -> BundleModel:
+    """The model of a folder whose graphs and card were checked against its manifest. ahead: one of its graphs, which
+    is being opened already, as `how` says."""
     card = bundle.read_card(path)
     if card.kind != "bundle":
         raise BundleError(
             f"{path} is a saved model, not an exported bundle: zoo.load({str(path)!r}).export(...) makes one."
         )
     _check_task(path, card)
-    return BundleModel(path, card, open_graphs(path, card, **how))
+    return BundleModel(path, card, open_graphs(path, card, ahead, **how))
 
 
-def open_graphs(folder: Path, card: bundle.Card, **how: Unpack[How]) -> Sessions:
-    """The graphs of a folder as a card describes them. how: as of `Session`. Raises BundleError, DeviceError."""
+def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **how: Unpack[How]) -> Sessions:
+    """The graphs of a folder as a card describes them. how: as of `Session`; ahead: as of `opened`. Raises BundleError,
+    DeviceError."""
+
+    def session_of(file: str) -> Session:
+        path = folder / file
+        return ahead.session() if ahead is not None and ahead.graph == path else Session(path, **how)
+
     if card.graphs is None:
-        session = Session(folder / bundle.GRAPH, **how)
+        session = session_of(bundle.GRAPH)
         session.promise(card.inputs, card.outputs)
         return session
     found, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
-        found[graph.name] = Session(folder / graph.file, **how)
+        found[graph.name] = session_of(graph.file)
         found[graph.name].promise(graph.inputs, graph.outputs)
     if set(found) in ({"image", "text"}, {"audio", "text"}):
         return TowerSessions(found)

@@ -1,6 +1,6 @@
 """`zoo.runtime.load`: a folder to a model that answers, and soon.
 
-It imports next to nothing itself: the weights are hashed while the model's side is imported.
+It imports next to nothing itself: the weights are hashed, and the graph is opened, while the model's side is imported.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import BundleError
-from zoo.manifest import Checking
+from zoo.manifest import GRAPH, Checking
 
 if TYPE_CHECKING:
     from zoo.runtime.model import BundleModel
-    from zoo.runtime.session import Device
+    from zoo.runtime.session import Device, How
 
 
 def load(
@@ -42,10 +42,14 @@ def load(
     if not path.is_dir():
         raise BundleError(f"There is no bundle at {path}. Model.export() or `zoo export` writes one.")
     checking = Checking(path) if verify else None
-    from zoo.runtime.model import opened
+    from zoo.runtime.session import Ahead
 
+    how: How = {"device": device, "fallback": fallback, "threads": threads, "spin": spin, "packed": packed}
     try:
-        model = opened(path, device=device, fallback=fallback, threads=threads, spin=spin, packed=packed)
+        ahead = Ahead(path / GRAPH, **how) if (path / GRAPH).is_file() else None
+        from zoo.runtime.model import opened
+
+        model = opened(path, ahead, **how)
     except Exception:
         # Weights that have changed may be why, and that is what is said then.
         if checking is not None:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, final
 
 import numpy as np
 
 from zoo.errors import BundleError, ConfigError, DeviceError, missing
-from zoo.modalities.base import Array
 from zoo.runtime.graphs import check_graph
 from zoo.runtime.successor import Successor
 
 if TYPE_CHECKING:
     from zoo.bundle import TensorSpec
+    from zoo.modalities.base import Array
 
 Device = Literal["cpu", "cuda"]
 _CPU = "CPUExecutionProvider"
@@ -173,6 +173,33 @@ class Session:
                     f"{item.dtype} [{', '.join(map(str, item.shape))}]."
                 )
         return made
+
+
+@final
+class Ahead:
+    """A session that is opened while its caller does something else, on a thread of its own."""
+
+    def __init__(self, graph: Path, **how: Unpack[How]) -> None:
+        self.graph = graph
+        self._made: Session | None = None
+        self._error: Exception | None = None
+        # No daemon: a process that ends sooner waits for ONNX Runtime, which would crash in its midst.
+        self._thread = Thread(target=self._work, kwargs=how, name="zoo-opening")
+        self._thread.start()
+
+    def session(self) -> Session:
+        """When it is open. Raises what opening it raised."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None
+        return self._made
+
+    def _work(self, **how: Unpack[How]) -> None:
+        try:
+            self._made = Session(self.graph, **how)
+        except Exception as error:  # To be raised where it is waited for.
+            self._error = error
 
 
 def cores() -> int:

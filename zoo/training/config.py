@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, final
 from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from zoo.errors import ConfigError, suggest
-from zoo.spec import Frozen
+from zoo.options import Options
 from zoo.training.options.inputs import InputFields
 from zoo.training.options.kinds import Count, Positive
 from zoo.training.options.losses import LossFields
@@ -17,7 +17,7 @@ from zoo.training.options.methods import MethodFields
 from zoo.training.options.optimizing import OptimizerFields
 
 
-class PassFields(Frozen):
+class PassFields(Options):
     """Abstract: how long, and in what batches."""
 
     epochs: Positive = Field(default=3, description="Passes over the training data.")

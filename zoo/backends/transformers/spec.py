@@ -76,7 +76,7 @@ def resolve(repo: str, *, revision: str | None) -> ModelSpec:
 
     weights = Weights(repo=repo, revision=config.revision, file=state.path.name)
     source = f"https://huggingface.co/{repo}"
-    return spec_of(read, name=repo.rsplit("/", 1)[-1], where=repo).evolve(weights=weights.model_dump(), source=source)
+    return spec_of(read, name=repo.rsplit("/", 1)[-1], where=repo).evolve(weights=weights.to_dict(), source=source)
 
 
 def spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
@@ -114,8 +114,8 @@ def _spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     if seq2seq_spec.writes(config):
         return bare.evolve(
             tasks=seq2seq_spec.tasks(config),
-            input=input_spec.text_input(full, read).model_dump(),
-            decoder=seq2seq_spec.decoder(config, full, read).model_dump(),
+            input=input_spec.text_input(full, read).to_dict(),
+            decoder=seq2seq_spec.decoder(config, full, read).to_dict(),
         )
     allowed = list(classes(full)) if towers else [task for task in classes(full) if task in _tasks_of(modality)]
     if kind == WHISPER:
@@ -124,10 +124,10 @@ def _spec_of(read: Read, *, name: str, where: str) -> ModelSpec:
     return bare.evolve(
         problem_type=_problem(config) if default in _CLASSIFYING else None,
         tasks=[default, *(task for task in allowed if task != default)],
-        input=input_spec.INPUTS[modality](full, read).model_dump(),
-        text=towers_spec.text_input(full, read).model_dump() if towers else None,
+        input=input_spec.INPUTS[modality](full, read).to_dict(),
+        text=towers_spec.text_input(full, read).to_dict() if towers else None,
         labels=_labels(default, config, full, read),
-        embedding=(towers_spec.embedding(full) if towers else input_spec.embedding(config, read)).model_dump(),
+        embedding=(towers_spec.embedding(full) if towers else input_spec.embedding(config, read)).to_dict(),
         decoder=input_spec.whisper_decoder(full, read) if kind == WHISPER else None,
     )
 

@@ -8,12 +8,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from zoo.errors import ConfigError
-from zoo.spec import Frozen
+from zoo.options import Options
 
 MIN_TOKEN = 16  # characters of a bearer token
 
 
-class Limits(Frozen):
+class Limits(Options):
     """What a client may ask for; beyond it the answer is 413, 429 or 503 with Retry-After."""
 
     max_body_mb: float = Field(default=32, gt=0, description="Of one request's body, declared or chunked: else 413.")
@@ -50,7 +50,7 @@ class Limits(Frozen):
         return int(self.max_held_mb * 1_000_000)
 
 
-class Settings(Frozen):
+class Settings(Options):
     """Where a server listens, and to whom. token: the bearer token that every route but the probes then needs.
 
     threads: of one operator; None shares the cores out among the workers. workers: processes, each with the models and

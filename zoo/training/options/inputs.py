@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo.spec import Frozen
+from zoo.options import Options
 from zoo.training.options.kinds import Share, Weight
 
 
-class InputFields(Frozen):
+class InputFields(Options):
     """Abstract: the rows, and how they are varied."""
 
     sampler: Literal["uniform", "balanced"] = Field(

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo.spec import Frozen
+from zoo.options import Options
 from zoo.training.options.kinds import Share, Weight
 
 
-class LossFields(Frozen):
+class LossFields(Options):
     """Abstract: the loss and how it is computed."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(

@@ -7,13 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from zoo.spec import Frozen
+from zoo.options import Options
 from zoo.training.options.kinds import Positive, Rate, Share
 
 Method = Literal["full", "head", "lora", "adalora", "ia3", "adapter", "prefix", "prompt"]
 
 
-class MethodFields(Frozen):
+class MethodFields(Options):
     """Abstract: the method."""
 
     method: Method | dict[str, Any] = Field(

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from zoo.spec import Frozen
+from zoo.options import Options
 from zoo.training.options.kinds import Count, Rate, Share, Weight
 
 
-class OptimizerFields(Frozen):
+class OptimizerFields(Options):
     """Abstract: the optimiser and its schedule."""
 
     learning_rate: Rate | None = Field(
