@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,8 @@ def test_a_file_that_was_cut_off_is_not_the_one_that_was_written(pieces: Path) -
         assert found[:-1] != checking._large["weights.bin"][:-1]
         with pytest.raises(BundleError, match=r"weights\.bin"):
             manifest.verify(pieces)
+    (pieces / "weights.bin").write_bytes(bytes(100))
+    assert manifest._Hashing([manifest._Part(pieces / "weights.bin", 1 << 24, 64)]).wait() == [sha256().hexdigest()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")

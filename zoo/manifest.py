@@ -274,16 +274,19 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
     """A file's bytes, in memory when they are looked at. Whatever else is done with a file takes a thread turns at the
     interpreter, of milliseconds each, while others import."""
     with path.open("rb", buffering=0) as file:
-        # What is empty can't be mapped.
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
+        try:
+            # Private, because not every network's file system has anything to share.
+            return mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        except ValueError:
+            return b""  # What is empty can't be mapped.
 
 
 def _hash(content: mmap.mmap | bytes, part: _Part) -> str:
     with memoryview(content)[part.offset : part.offset + part.length] as view:
         digest = hashlib.sha256(view).hexdigest()
-    if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        # Out of this process's memory again: all of the weights would count as its own.
-        begin = part.offset - part.offset % mmap.PAGESIZE
+    begin = part.offset - part.offset % mmap.PAGESIZE
+    # Out of this process's memory again: all of the weights would count as its own. A file may have been cut off.
+    if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED") and begin < len(content):
         content.madvise(mmap.MADV_DONTNEED, begin, part.offset + part.length - begin)
     return digest
 

@@ -47,6 +47,24 @@ def test_text_from_a_folder(tmp_path: Path) -> None:
     assert again.vocab_size == 257
 
 
+def test_the_files_own_truncation_and_padding_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a copy, which takes longer than reading: nobody else has what was read from the folder."""
+    tokenizer = byte_tokenizer(style="bert")
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=8, pad_id=3)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    whole = spec("text", TextInput(max_length=64))
+    with monkeypatch.context() as patch:
+        patch.setattr("zoo.modalities.tokenizing.Tokenizer.from_str", None)
+        read = make_encoder(whole, folder=tmp_path)
+    given = make_encoder(whole, tokenizer=tokenizer)
+    assert (tokenizer.truncation["max_length"], tokenizer.padding["length"]) == (4, 8)
+    for encoder in (read, given):
+        assert isinstance(encoder, TextEncoder)
+        assert encoder.pad_id == 3
+        assert [encoder.encode(text)[0].length for text in ("a", "abcdefgh")] == [3, 10]
+
+
 def test_text_without_a_tokenizer(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="needs a tokenizer"):
         make_encoder(spec("text", TEXT))

@@ -32,16 +32,17 @@ def make_encoder(
     from `folder` too. Raises SpecError without either, or with a tokenizer that the input does not allow.
     """
     words = _words(spec, tokenizer, folder) if spec.has_tokenizer else None
+    owned = tokenizer is None and target is None
     if isinstance(spec.input, TextInput):
         assert words is not None
-        return _text_encoder(spec, spec.input, words, target if target is not None else _target(folder))
-    media = _media_encoder(spec, words if spec.decoder is not None else None)
+        return _text_encoder(spec, spec.input, words, target if target is not None else _target(folder), owned=owned)
+    media = _media_encoder(spec, words if spec.decoder is not None else None, owned=owned)
     if spec.text is None:
         return media
     from zoo.modalities.towers import TowersEncoder
 
     assert words is not None
-    return TowersEncoder(media, _text_encoder(spec, spec.text, words), side=side_of(spec))
+    return TowersEncoder(media, _text_encoder(spec, spec.text, words, owned=owned), side=side_of(spec))
 
 
 def side_of(spec: ModelSpec) -> str:
@@ -49,7 +50,7 @@ def side_of(spec: ModelSpec) -> str:
     return "image" if isinstance(spec.input, ImageInput) else "audio"
 
 
-def _media_encoder(spec: ModelSpec, words: Tokenizer | None) -> Encoder:
+def _media_encoder(spec: ModelSpec, words: Tokenizer | None, *, owned: bool) -> Encoder:
     if isinstance(spec.input, ImageInput):
         from zoo.modalities.image import ImageEncoder
 
@@ -57,7 +58,7 @@ def _media_encoder(spec: ModelSpec, words: Tokenizer | None) -> Encoder:
     if isinstance(spec.input, MelInput):
         from zoo.modalities.spectrogram import MelEncoder
 
-        return MelEncoder(spec.input, words)
+        return MelEncoder(spec.input, words, owned=owned)
     if isinstance(spec.input, TabularInput):
         from zoo.modalities.tabular import TabularEncoder
 
@@ -85,7 +86,9 @@ def _target(folder: Path | None) -> Tokenizer | None:
     return read_tokenizer(folder, TARGET_TOKENIZER) if folder is not None and there else None
 
 
-def _text_encoder(spec: ModelSpec, text: TextInput, words: Tokenizer, target: Tokenizer | None = None) -> TextEncoder:
+def _text_encoder(
+    spec: ModelSpec, text: TextInput, words: Tokenizer, target: Tokenizer | None = None, *, owned: bool
+) -> TextEncoder:
     from zoo.modalities.text import TextEncoder
 
     config = spec.config.get("text_config", {}) if spec.text is not None else spec.config
@@ -97,6 +100,7 @@ def _text_encoder(spec: ModelSpec, text: TextInput, words: Tokenizer, target: To
         eos_id=_token(config, "eos_token_id"),
         target=target,
         known=known,
+        owned=owned,
     )
 
 

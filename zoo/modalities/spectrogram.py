@@ -14,7 +14,7 @@ from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.modalities.mel import hann, mel_filters, power_frames
 from zoo.modalities.target_text import TargetText
-from zoo.modalities.tokenizing import save_tokenizer
+from zoo.modalities.tokenizing import bare, bare_copy, save_tokenizer
 from zoo.spec import MelInput
 
 if TYPE_CHECKING:
@@ -37,11 +37,13 @@ class MelEncoder(Encoder):
     one window always, and int64 `is_longer [1]` beside it.
 
     target: how texts are written that the model answers with; None for one that writes none.
+    owned: as of `TextEncoder`.
     """
 
-    def __init__(self, input: MelInput, tokenizer: Tokenizer | None = None) -> None:
+    def __init__(self, input: MelInput, tokenizer: Tokenizer | None = None, *, owned: bool = False) -> None:
         self.input = input
-        self.target = TargetText(tokenizer) if tokenizer is not None else None
+        stripped = bare if owned else bare_copy
+        self.target = TargetText(stripped(tokenizer)) if tokenizer is not None else None
         self._longest = samples_seen(input)
         self._shortest = math.ceil(MIN_SECONDS * input.sampling_rate)
 

@@ -9,18 +9,18 @@ from tokenizers import Tokenizer
 
 from zoo.errors import DataError
 from zoo.modalities.base import Array
-from zoo.modalities.tokenizing import bare_copy, special_around, tokenizing, within
+from zoo.modalities.tokenizing import special_around, tokenizing, within
 
 
 @final
 class TargetText:
-    """The tokenizer of what a decoder writes.
+    """The tokenizer of what a decoder writes, one that neither truncates nor pads.
 
     before, after: int64, the special tokens around every target. Thread-safe and picklable, as an encoder is.
     """
 
     def __init__(self, tokenizer: Tokenizer, known: int | None = None) -> None:
-        self.tokenizer = bare_copy(tokenizer)
+        self.tokenizer = tokenizer
         self._known = known
         self.before, self.after = special_around(self.tokenizer)
 

@@ -16,6 +16,7 @@ from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_st
 from zoo.modalities.target_text import TargetText
 from zoo.modalities.text_pairs import PairTemplate, pair_template
 from zoo.modalities.tokenizing import (
+    bare,
     bare_copy,
     first_known,
     pad_and_eos,
@@ -71,6 +72,7 @@ class TextEncoder(Encoder):
     pad_id, eos_id: what the model's configuration says; used where the tokenizer has the token.
     mask_id: the token that stands for a hidden word, or None where the tokenizer has none.
     target: the tokenizer of what the model writes, where that is another one.
+    owned: whether the tokenizers are the encoder's to change; else it takes copies, which neither truncate nor pad.
     known: ids from here on have no row in the embedding, and are read as the tokenizer's unknown token.
     special_ids: of all tokens that are no text, int64, sorted.
     Raises SpecError for a tokenizer that leaves no place for the text.
@@ -85,14 +87,16 @@ class TextEncoder(Encoder):
         eos_id: int | None = None,
         target: Tokenizer | None = None,
         known: int | None = None,
+        owned: bool = False,
     ) -> None:
         self.input = input
+        stripped = bare if owned else bare_copy
         types = ("token_type_ids",) if input.token_types else ()
         self.ragged = frozenset({"input_ids", "attention_mask", *types})
         self.pad_id, self.eos_id = pad_and_eos(tokenizer, pad_id, eos_id)
-        self.tokenizer = bare_copy(tokenizer)
+        self.tokenizer = stripped(tokenizer)
         self._known = known
-        self._target = TargetText(target, known) if target is not None else None
+        self._target = TargetText(stripped(target), known) if target is not None else None
         self._own_target = target is not None
         self.vocab_size: int = self.tokenizer.get_vocab_size()
         self.mask_id = first_known(self.tokenizer, MASK_TOKENS)

@@ -68,9 +68,14 @@ def bare_copy(tokenizer: Tokenizer) -> Tokenizer:
     # A part written in Python can't be.
     with tokenizing(f"being written as {TOKENIZER}"):
         copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+    return bare(copy)
+
+
+def bare(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, which neither truncates nor pads any more. A copy takes longer than reading the file."""
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def special_around(tokenizer: Tokenizer) -> tuple[Array, Array]:
