@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from zoo.options import Options
 from zoo.plain import load_json
 
 _PANEL = "Training"
@@ -20,7 +20,7 @@ _NAMES = {int: "INTEGER", float: "NUMBER", str: "TEXT", Path: "PATH"}
 
 
 def with_fields(
-    model: type[BaseModel], *, panel: str | None = None
+    model: type[Options], *, panel: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command with an option for each field of `model`, in place of its `**` parameter.
 
@@ -37,12 +37,12 @@ def with_fields(
     return decorate
 
 
-def parsed(model: type[BaseModel], given: Mapping[str, Any]) -> dict[str, Any]:
+def parsed(model: type[Options], given: Mapping[str, Any]) -> dict[str, Any]:
     """The values that were given, as JSON types: `3`, `1e-5`, `true`, `none`, `{"a": 2}`, or else a text."""
     return {name: _value(model.model_fields[name], text) for name, text in given.items() if text is not None}
 
 
-def _panel(model: type[BaseModel], name: str) -> str:
+def _panel(model: type[Options], name: str) -> str:
     """A panel for each part that the model is made of: each has columns of its own, as wide as its names need."""
     if model.model_fields[name].annotation is bool:
         return f"{_PANEL}: yes or no"

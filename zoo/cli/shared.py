@@ -78,8 +78,6 @@ def plain(value: Any) -> Any:
     """JSON types: results by their `to_dict`, arrays as lists, a figure that is not finite as null."""
     if hasattr(value, "to_dict"):
         return plain(value.to_dict())
-    if hasattr(value, "model_dump"):
-        return plain(value.model_dump(mode="json"))
     if hasattr(value, "tolist"):
         return plain(value.tolist())
     if isinstance(value, Mapping):
