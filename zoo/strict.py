@@ -18,6 +18,7 @@ from zoo.errors import SpecError, suggest
 
 END = r"$(?!\n)"  # of a pattern: `$` alone lets a line end come after it
 _MOST_FAULTS = 20
+_WRONG = re.compile(r"Invalid (?:enum )?value (.*)", re.DOTALL)
 _PLACE = re.compile(r" - at `(?:key` in `)?\$(.*)`$", re.DOTALL)
 
 
@@ -138,8 +139,10 @@ def _said(message: str, kind: Any, place: _Place) -> _Fault:
         message = message[: found.start()]
     choices = [choice for bare in map(_bare, _alternatives(kind)) for choice in _choices(bare)]
     message = message.replace(repr(END)[1:-1], "$")
-    if message.startswith("Invalid") and choices:
-        message += f". Allowed: {', '.join(map(repr, choices))}"
+    wrong = _WRONG.match(message)
+    if wrong is not None and choices:
+        closest = suggest(wrong[1].strip("'"), [choice for choice in choices if isinstance(choice, str)])
+        message = f"unknown value {wrong[1]}.{closest} Allowed: {', '.join(map(repr, choices))}"
     return _Fault(place, message)
 
 
