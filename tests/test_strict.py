@@ -45,6 +45,12 @@ WHOLE = {
 }  # fmt: skip
 
 
+SPEC: dict[str, Any] = {
+    "name": "net", "modality": "text", "tasks": ["fill-mask"], "backend": "timm", "architecture": "x",
+    "input": {"kind": "text", "max_length": 8},
+}  # fmt: skip
+
+
 def faults(**changes: Any) -> list[str]:
     with pytest.raises(SpecError) as caught:
         read(Drawing, {**WHOLE, **changes}, where="it")
@@ -115,6 +121,18 @@ def test_each_fault_is_told_at_its_place(changes: dict[str, Any], said: list[str
     assert faults(**changes) == said
 
 
+def test_half_a_character_is_no_text() -> None:
+    half = "\ud83d"
+    said = "it holds half of a character, a surrogate without the other"
+    spec = {**SPEC, "labels": ["a", half, f"b{half}"], "title": half, "weights": {"repo": "a/b", "file": half}}
+    spec["decoder"] = {"max_length": 5, "prefixes": {"x": half, half: "x"}}
+    with pytest.raises(SpecError) as caught:
+        read(ModelSpec, spec, where="it")
+    places = ["title", "weights.file", "labels.1", "labels.2", "decoder.prefixes.x", "decoder.prefixes"]
+    assert str(caught.value).splitlines()[1:] == [f"  {place}: {said}" for place in places]
+    assert read(ModelSpec, {**SPEC, "labels": ["\U0001f600"]}, where="it").labels == ("\U0001f600",)
+
+
 def test_twenty_faults_are_enough() -> None:
     found = faults(**{f"key{place}": 1 for place in range(1000)})
     assert (len(found), found[-1]) == (21, "and 980 more")
@@ -142,10 +160,7 @@ def test_every_spec_of_the_catalogue_fits_the_schema() -> None:
 @pytest.mark.parametrize("model", [ModelSpec, bundle.Card])
 def test_no_field_is_left_without_a_check(model: type[Frozen]) -> None:
     """Each key of a spec and of a card refuses what no key takes."""
-    whole = {"name": "net", "modality": "text", "tasks": ["fill-mask"], "backend": "timm", "architecture": "x"}
-    whole["input"] = {"kind": "text", "max_length": 8}
-    if model is bundle.Card:
-        whole = {"kind": "bundle", "zoo": "1", "task": "fill-mask", "spec": whole}
+    whole = {"kind": "bundle", "zoo": "1", "task": "fill-mask", "spec": SPEC} if model is bundle.Card else SPEC
     read(model, whole, where="it")
     for name in model.__struct_fields__:
         with pytest.raises(SpecError, match=name):

@@ -282,7 +282,7 @@ class ModelSpec(Frozen):
     license: str | None = None
     paper: str | None = None
     source: str | None = None
-    parameters: Annotated[int, Meta(gt=0, description="With the head of the default task.")] | None = None
+    parameters: Annotated[int, Meta(gt=0, le=10**15, description="With the head of the default task.")] | None = None
     finetune: Annotated[
         dict[str, float | int | str | bool],
         Meta(description="Defaults for finetune(), by the names of zoo.TrainConfig."),

@@ -18,6 +18,7 @@ from zoo.errors import SpecError, suggest
 
 END = r"$(?!\n)"  # of a pattern: `$` alone lets a line end come after it
 _MOST_FAULTS = 20
+_HALF = re.compile("[\ud800-\udfff]")
 _WRONG = re.compile(r"Invalid (?:enum )?value (.*)", re.DOTALL)
 _PLACE = re.compile(r" - at `(?:key` in `)?\$(.*)`$", re.DOTALL)
 
@@ -54,11 +55,9 @@ def read(model: type[T], data: Any, *, where: str) -> T:
     try:
         made: T = _made(model, data)
     except (msgspec.ValidationError, RecursionError) as error:
-        found = list(_faults(model, data, ())) or [_Fault((), str(error))]
-        shown = [f"  {fault.shown()}" for fault in found[:_MOST_FAULTS]]
-        if len(found) > _MOST_FAULTS:
-            shown.append(f"  and {len(found) - _MOST_FAULTS} more")
-        raise SpecError("\n".join([f"{where} is not valid:", *shown])) from error
+        raise _refused(where, list(_faults(model, data, ())) or [_Fault((), str(error))]) from error
+    if halves := list(_halves(made, ())):
+        raise _refused(where, halves)
     return made
 
 
@@ -98,6 +97,30 @@ class _Fault(NamedTuple):
         # Looked for here: the closest key takes long to find, and not all of a thousand faults are shown.
         closest = suggest(str(self.place[-1]), _keys(self.unknown)) if self.unknown is not None else ""
         return f"{'.'.join(map(str, self.place)) or '(whole)'}: {self.words}{closest}"
+
+
+def _refused(where: str, faults: list[_Fault]) -> SpecError:
+    shown = [f"  {fault.shown()}" for fault in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        shown.append(f"  and {len(faults) - _MOST_FAULTS} more")
+    return SpecError("\n".join([f"{where} is not valid:", *shown]))
+
+
+def _halves(value: Any, place: _Place) -> Iterator[_Fault]:
+    """Texts with half of a surrogate pair: JSON can spell one, and no file of ours can hold it."""
+    if isinstance(value, str):
+        if _HALF.search(value):
+            yield _Fault(place, "it holds half of a character, a surrogate without the other")
+    elif isinstance(value, Frozen):
+        for name in value.__struct_fields__:
+            yield from _halves(getattr(value, name), (*place, name))
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _halves(item, (*place, index))
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _halves(key, place)
+            yield from _halves(item if isinstance(item, str) else None, (*place, key))
 
 
 def _faults(kind: Any, data: Any, place: _Place) -> Iterator[_Fault]:
