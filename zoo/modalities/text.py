@@ -15,6 +15,7 @@ from zoo.errors import ConfigError, DataError, InputError, SpecError
 from zoo.modalities.base import Array, Encoder, Example, pad, shorten, window_starts
 from zoo.modalities.target_text import TargetText
 from zoo.modalities.text_pairs import PairTemplate, pair_template
+from zoo.modalities.text_tokens import Tokens, tokenize
 from zoo.modalities.tokenizing import (
     bare,
     bare_copy,
@@ -120,7 +121,7 @@ class TextEncoder(Encoder):
                 return self.encode_pair(first, second, overlap=overlap)
             raw = first
         text, given = read_text(raw)
-        tokens = _tokenize(self.tokenizer, text, given)
+        tokens = tokenize(self.tokenizer, text, given)
         tokens = replace(tokens, ids=within(tokens.ids, self.tokenizer, self._known))
         if not len(tokens.ids) and not len(self._before) + len(self._after):
             raise InputError("The text is empty, and the model has no special tokens to see instead. Give a text.")
@@ -136,7 +137,7 @@ class TextEncoder(Encoder):
         that one takes more than half of a window itself, it is cut to the half. With over="first" or "second" it is
         that one that is gone through, and another of more than half is an InputError.
         """
-        texts = [_tokenize(self.tokenizer, *read_text(raw)) for raw in (first, second)]
+        texts = [tokenize(self.tokenizer, *read_text(raw)) for raw in (first, second)]
         if self._template is None:
             self._template = pair_template(self.tokenizer)
         room = self.input.max_length - self._template.special
@@ -169,12 +170,12 @@ class TextEncoder(Encoder):
         ends = [self.eos_id] if self.eos_id is not None else self._after[-1:].tolist()
         if not ends:
             raise ConfigError("The tokenizer has no end-of-text token to set between texts; leave packing out.")
-        texts: list[_Tokens] = []
+        texts: list[Tokens] = []
         ids, words, rows, places = [_NONE], [_NONE], [_NONE], [_NONE.reshape(0, 2)]
         counted = shown = 0
         for number, raw in raws:
             try:
-                found = _tokenize(self.tokenizer, *read_text(raw))
+                found = tokenize(self.tokenizer, *read_text(raw))
             except DataError as error:
                 on_bad(number, error)
                 continue
@@ -186,7 +187,7 @@ class TextEncoder(Encoder):
             counted += len(found.word_spans)
             shown += len(found.text)
         stream, row = np.concatenate(ids), np.concatenate(rows)
-        tokens = _Tokens(
+        tokens = Tokens(
             "".join(text.text for text in texts), stream, np.concatenate(places), np.concatenate(words),
             np.zeros((0, 2), dtype=np.int64), presplit=all(text.presplit for text in texts),
         )  # fmt: skip
@@ -239,7 +240,7 @@ class TextEncoder(Encoder):
         if self._own_target:
             self.target.tokenizer.save(str(folder / TARGET_TOKENIZER))
 
-    def _window(self, tokens: _Tokens, start: int, index: int, windows: int) -> Example:
+    def _window(self, tokens: Tokens, start: int, index: int, windows: int) -> Example:
         piece = slice(start, start + self._room)
         ids = np.concatenate([self._before, tokens.ids[piece], self._after])
         inside = slice(len(self._before), len(ids) - len(self._after))
@@ -253,7 +254,7 @@ class TextEncoder(Encoder):
         return Example(self._inputs(ids), len(ids), source, window=index, windows=windows)
 
     def _pair_window(
-        self, texts: Sequence[_Tokens], pieces: Sequence[slice], start: int, index: int, windows: int
+        self, texts: Sequence[Tokens], pieces: Sequence[slice], start: int, index: int, windows: int
     ) -> Example:
         template = self._template
         assert template is not None
@@ -279,18 +280,6 @@ class TextEncoder(Encoder):
         if self.input.token_types:
             inputs["token_type_ids"] = np.zeros(len(ids), dtype=np.int64) if types is None else types
         return inputs
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tokens:
-    """A whole text without special tokens: ids `[N]`, and as in `TextSource` offsets `[N, 2]`, words `[N]`."""
-
-    text: str
-    ids: Array
-    offsets: Array
-    words: Array
-    word_spans: Array
-    presplit: bool
 
 
 def _read_pair(raw: Mapping[Any, Any]) -> tuple[Any, Any]:
@@ -340,63 +329,3 @@ def _decoded(data: bytes) -> str:
             f"The bytes are not UTF-8: byte 0x{data[error.start]:02X} at offset {error.start} ({error.reason}). "
             "Decode them with their own encoding, data.decode('latin-1') for example, and give the text."
         ) from error
-
-
-def _tokenize(tokenizer: Tokenizer, text: str, given: list[str] | None) -> _Tokens:
-    with tokenizing("reading the text", InputError):
-        found = tokenizer.encode(text, add_special_tokens=False)
-    ids = np.array(found.ids, dtype=np.int64)
-    offsets = np.array(found.offsets, dtype=np.int64).reshape(-1, 2)
-    pieces = np.array([-1 if word is None else word for word in found.word_ids], dtype=np.int64)
-    words, spans = _own_words(pieces, offsets)
-    if given is not None:
-        # Where the tokenizer's own word of each token ends.
-        ends = np.where(words >= 0, spans[words, 1], offsets[:, 1]) if len(spans) else offsets[:, 1]
-        spans = _joined_spans(given)
-        words = _given_words(text, offsets[:, 0], ends, spans)
-    return _Tokens(text, ids, offsets, words, spans, given is not None)
-
-
-def _own_words(pieces: Array, offsets: Array) -> tuple[Array, Array]:
-    """Runs of tokens of one piece as words `[N]`, and the words' spans `[W, 2]`."""
-    if not len(pieces):
-        return pieces, np.zeros((0, 2), dtype=np.int64)
-    begins = np.append(True, pieces[1:] != pieces[:-1])
-    # A token of no piece is no word, and does not take a number either.
-    begins &= pieces >= 0
-    words = np.where(pieces >= 0, np.cumsum(begins) - 1, -1)
-    kept = words >= 0
-    firsts = np.flatnonzero(begins[kept])
-    if not len(firsts):
-        return words, np.zeros((0, 2), dtype=np.int64)
-    low = np.minimum.reduceat(offsets[kept, 0], firsts)
-    high = np.maximum.reduceat(offsets[kept, 1], firsts)
-    return words, np.stack([low, high], axis=1)
-
-
-def _joined_spans(words: Sequence[str]) -> Array:
-    """Spans `[W, 2]` of words that were joined by one space."""
-    lengths = np.array([len(word) for word in words], dtype=np.int64)
-    ends = np.cumsum(lengths + 1) - 1
-    return np.stack([ends - lengths, ends], axis=1)
-
-
-def _given_words(text: str, begins: Array, ends: Array, spans: Array) -> Array:
-    """The given word of each token: that of the first character that the token shows, or else its piece.
-
-    So a blank token is the word's if it is the mark of that word's beginning (SentencePiece's, or a byte), and
-    no word's if it is no more than white space.
-    """
-    if not len(begins) or not len(spans):
-        return np.full(len(begins), -1, dtype=np.int64)
-    ink = _next_ink(text)[begins]
-    words = np.searchsorted(spans[:, 0], ink, side="right") - 1
-    return np.where((ink < ends) & (ink < spans[words, 1]), words, -1)
-
-
-def _next_ink(text: str) -> Array:
-    """int64 `[len(text) + 1]`: the first character at or after each place that is not white space."""
-    places = np.arange(len(text) + 1)
-    blank = np.fromiter(map(str.isspace, text), dtype=bool, count=len(text))
-    places[:-1][blank] = len(text)
-    return np.asarray(np.minimum.accumulate(places[::-1])[::-1])
