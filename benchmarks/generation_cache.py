@@ -1,10 +1,11 @@
-"""What the cache of a language model's bundle is worth: GPT-2 at its full size, with it and without, side by side.
+"""What the cache of a language model's bundle is worth, and its shortlists: GPT-2 at its full size, side by side.
 
-    python benchmarks/generation_cache.py            # some three minutes on two cores; writes results
+    python benchmarks/generation_cache.py            # some two minutes on two cores; writes results
     python benchmarks/generation_cache.py --quick    # distilgpt2, shows that it runs, writes nothing
 
-Weights are random, which changes no time. Both ways run the same graph by the same loop and take turns: with its cache,
-token by token; and without, where the whole text is read again for each token, as bundles did before they had one.
+Weights are random, which changes no time. All ways run the same graph by the same loop and take turns: with its cache,
+token by token, and shortlists of what may be the most probable; with the cache, and all logits of each token; and
+without, where the whole text is read again for each token, as bundles did before they had one.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "quality"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from common import RESULTS, environment
 
 import zoo
+from benchmarks.speed.command import processor
 from zoo.modalities.base import Array
 from zoo.tasks.generation import Generated, GenerateOptions, generate
 from zoo.tasks.rerunning import RerunStepper
 
 RESULT = RESULTS / "generation_cache.json"
 PROMPTS = (1, 8)
+WAYS = ("shortlist", "cache", "neither")
 
 
 def prompts(count: int, longest: int) -> list[Array]:
@@ -42,9 +46,10 @@ def prompts(count: int, longest: int) -> list[Array]:
     return [rng.integers(300, 50_000, length) for length in lengths]
 
 
-def written(bundle: Any, texts: list[Array], tokens: int, *, cached: bool) -> tuple[float, list[Generated]]:
+def written(bundle: Any, texts: list[Array], tokens: int, way: str) -> tuple[float, list[Generated]]:
     """Seconds, and what was generated. No token ends a text, so that all are of one length."""
-    ways = bundle.stepping() if cached else nullcontext(RerunStepper(bundle.session.run, pad_id=0))
+    ways = nullcontext(RerunStepper(bundle.session.run, pad_id=0)) if way == "neither" else bundle.stepping()
+    bundle.session.shortlist.refuted = way != "shortlist"
     options = GenerateOptions(max_new_tokens=tokens, prompt_lookup_num_tokens=0)
     with ways as stepper:
         start = time.perf_counter()
@@ -54,24 +59,30 @@ def written(bundle: Any, texts: list[Array], tokens: int, *, cached: bool) -> tu
 
 def measure(bundle: Any, count: int, *, longest: int, tokens: int, rounds: int) -> dict[str, Any]:
     texts = prompts(count, longest)
-    written(bundle, texts, 2, cached=True)
-    written(bundle, texts, 1, cached=False)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    texts_of: dict[bool, list[Generated]] = {}
+    for way in WAYS:
+        written(bundle, texts, 3, way)
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    texts_of: dict[str, list[Generated]] = {}
     for turn in range(rounds):
-        for cached in (True, False) if turn % 2 else (False, True):
-            took, texts_of[cached] = written(bundle, texts, tokens, cached=cached)
-            seconds[cached].append(took)
+        for way in WAYS if turn % 2 else reversed(WAYS):
+            took, texts_of[way] = written(bundle, texts, tokens, way)
+            seconds[way].append(took)
+
+    def times(quicker: str, slower: str) -> list[float]:
+        return sorted(s / q for q, s in zip(seconds[quicker], seconds[slower], strict=True))
+
+    pairs = {"cache": ("cache", "neither"), "shortlist": ("shortlist", "cache")}
     return {
         "prompts": count,
         "prompt_tokens": [len(text) for text in texts],
         "new_tokens": tokens,
-        "texts_the_same": sum(a == b for a, b in zip(texts_of[True], texts_of[False], strict=True)),
-        "seconds_with_cache": seconds[True],
-        "seconds_without_cache": seconds[False],
-        "tokens_per_second_with_cache": count * tokens / statistics.median(seconds[True]),
-        "tokens_per_second_without_cache": count * tokens / statistics.median(seconds[False]),
-        "speed_up": statistics.median(w / c for c, w in zip(seconds[True], seconds[False], strict=True)),
+        "texts_the_same": sum(len(set(each)) == 1 for each in zip(*texts_of.values(), strict=True)),
+        "seconds": seconds,
+        "tokens_per_second": {way: count * tokens / statistics.median(took) for way, took in seconds.items()},
+        "times_as_quick": {
+            name: {"median": statistics.median(found), "min": found[0], "max": found[-1]}
+            for name, found in ((name, times(*pair)) for name, pair in pairs.items())
+        },
     }
 
 
@@ -82,11 +93,12 @@ def main() -> None:
     name = "distilgpt2" if quick else "gpt2"
     with tempfile.TemporaryDirectory() as folder:
         bundle = zoo.load(name, weights=None, device="cpu", seed=0).export(Path(folder) / "a.bundle")
-        sizes = {"longest": 16, "tokens": 4, "rounds": 1} if quick else {"longest": 32, "tokens": 16, "rounds": 5}
+        sizes = {"longest": 16, "tokens": 4, "rounds": 1} if quick else {"longest": 32, "tokens": 16, "rounds": 11}
         rows = [measure(bundle, count, **sizes) for count in PROMPTS]
         size = (bundle.folder / "model.onnx").stat().st_size
     result = {
         **environment(),
+        "processor": processor(),
         "onnxruntime": version("onnxruntime-gpu"),
         # Above the number of cores the machine had other work, and the rounds differ.
         "load_average": os.getloadavg()[0],

@@ -195,8 +195,8 @@ def test_a_graph_without_a_cache_is_read_and_answers_the_same(tmp_path: Path, mo
     assert bundle.predict(PROMPTS, max_new_tokens=5) == model.predict(PROMPTS, max_new_tokens=5)
     assert "".join(bundle.stream("Once", max_new_tokens=5)) == model.predict("Once", max_new_tokens=5).text
     card = tmp_path / "a.bundle" / "zoo.yaml"
-    card.write_text(card.read_text().replace("format: 1", "format: 3"))
-    with pytest.raises(BundleError, match="reads formats 1 to 2"):
+    card.write_text(card.read_text().replace("format: 1", "format: 4"))
+    with pytest.raises(BundleError, match="reads formats 1 to 3"):
         zoo.runtime.load(tmp_path / "a.bundle", verify=False)
 
 

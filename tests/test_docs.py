@@ -139,12 +139,17 @@ def test_the_page_of_serving_quotes_the_measured_streams(monkeypatch: pytest.Mon
 
 
 def test_the_page_of_generation_quotes_the_measured_figures() -> None:
-    page = (ROOT / "docs" / "tasks" / "text-generation.md").read_text(encoding="utf-8")
+    pages = {
+        "cache": (ROOT / "docs" / "tasks" / "text-generation.md").read_text(encoding="utf-8"),
+        "shortlist": (ROOT / "docs" / "bundle.md").read_text(encoding="utf-8"),
+    }
     found = json.loads((ROOT / "benchmarks" / "results" / "generation_cache.json").read_text(encoding="utf-8"))
     for row in found["rows"]:
-        pairs = zip(row["seconds_without_cache"], row["seconds_with_cache"], strict=True)
-        ratios = sorted(without / with_ for without, with_ in pairs)
-        assert re.search(rf"{row['speed_up']:.1f} times[^(]*\({ratios[0]:.1f} to {ratios[-1]:.1f}\)", page)
+        assert row["texts_the_same"] == row["prompts"]
+        for what, page in pages.items():
+            digits = 1 if what == "cache" else 2
+            median, least, most = (f"{row['times_as_quick'][what][key]:.{digits}f}" for key in ("median", "min", "max"))
+            assert re.search(rf"{median} times[^(]*\({least} to {most}\)", page), what
 
 
 def test_the_page_of_generation_quotes_what_guessing_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:

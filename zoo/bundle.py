@@ -3,7 +3,8 @@
 Both hold `zoo.yaml` (what it is), a `manifest.json` with the size and sha256 of every other file, and
 what their kind needs: `model.safetensors` or `model.onnx`, and a `tokenizer.json` for text. An
 encoder-decoder model has two graphs, `encoder.onnx` and `decoder.onnx`, whose weights stand once in `weights.bin`. What
-has a cache of keys and values has `select.onnx` too, which takes rows out of it.
+has a cache of keys and values has `select.onnx` too, which takes rows out of it. Where the output layer is a good part
+of a language model, `shortlist.onnx` is the same graph for CPUs, and finds the most probable token without that layer.
 A folder appears whole or not at all: it is written beside its place, synced, and renamed into it.
 """
 
@@ -27,10 +28,11 @@ from zoo.strict import END, Frozen, read
 
 FORMAT = 1
 CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
+SHORTLIST_FORMAT = 3  # of one that has another graph for CPUs, which earlier readers do not know
 CARD, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
     "zoo.yaml", "model.safetensors", "tokenizer.json", "adapter.safetensors", "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
-GRAPH = manifest.GRAPH
+GRAPH, SHORTLIST = manifest.GRAPH, manifest.SHORTLIST
 SELECT = "select.onnx"
 REPORT = "report.html"  # of a bundle: for people, and read by nothing of ours
 # Bytes of what is read whole, far above any that we write: a label set of a million names fits.
@@ -145,7 +147,7 @@ class Card(Frozen):
             Meta(
                 max_length=8,
                 description="None: one graph, model.onnx. Several: an encoder and a decoder, weights beside them; or a "
-                "language model with a cache and what selects rows of it.",
+                "language model with a cache, what selects rows of it, and the same for CPUs.",
             ),
         ]
         | None
@@ -173,9 +175,9 @@ def read_card(folder: Path) -> Card:
         raise BundleError(f"{path} is damaged: it is not UTF-8 ({error.reason} at byte {error.start}).") from error
     data = load_yaml(text, where=str(path))
     version = data.get("format") if isinstance(data, dict) else None
-    if version not in (FORMAT, CACHED_FORMAT):
+    if version not in (FORMAT, CACHED_FORMAT, SHORTLIST_FORMAT):
         raise BundleError(
-            f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {CACHED_FORMAT}. "
+            f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {SHORTLIST_FORMAT}. "
             "Upgrade polyzoo."
         )
     return read(Card, data, where=str(path))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from msgspec import structs
 
-from zoo import __version__, bundle, parity, report_card, tracing
+from zoo import __version__, bundle, parity, report_card, shortlist, tracing
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
 from zoo.runtime import BundleModel
 from zoo.runtime import load as load_bundle
+from zoo.runtime.model import Sessions, open_graphs
 from zoo.spec import ModelSpec
 from zoo.tasks import caching
 
@@ -67,13 +68,24 @@ def fill(
     reference.encoder.save(folder)
     card = structs.replace(_card(reference, spec, example, outputs), graphs=graphs)
     if graphs and any(graph.file == bundle.SELECT for graph in graphs):
-        card = structs.replace(card, format=bundle.CACHED_FORMAT)
+        listing = any(graph.file == bundle.SHORTLIST for graph in graphs)
+        card = structs.replace(card, format=bundle.SHORTLIST_FORMAT if listing else bundle.CACHED_FORMAT)
     bundle.write_card(folder, card)
-    found = parity.compare(reference, load_bundle(folder, packed=True, verify=False), raws, tolerance=tolerance)
+    made = load_bundle(folder, packed=True, verify=False)
+    found = parity.compare(reference, made, raws, tolerance=tolerance)
+    if card.format == bundle.SHORTLIST_FORMAT:
+        # What was compared is the one for CPUs.
+        parity.compare_graphs(made.session.run(example), _portable(folder, card).run(example), tolerance=tolerance)
     card = structs.replace(card, parity=found, history=getattr(reference, "history", ()))
     bundle.write_card(folder, card)
     report_card.write(folder)
     return card
+
+
+def _portable(folder: Path, card: bundle.Card) -> Sessions:
+    """The graphs that run anywhere."""
+    graphs = tuple(graph for graph in card.graphs or () if graph.file != bundle.SHORTLIST)
+    return open_graphs(folder, structs.replace(card, graphs=graphs), packed=False)
 
 
 def _write_graphs(
@@ -119,8 +131,14 @@ def _write_cached(
 
     past = caching.past(_run(module, "cached", step(ids[:, :half], mask[:, :half], {})))
     inputs = step(ids[:, half:], mask, past)
-    graph, _ = _write_axes(module, inputs, folder / bundle.GRAPH, "cached", caching.LANGUAGE)
-    return _run(module, "forward", example), (graph, tracing.write_select(folder))
+    head = module.head_weights() or 0  # type: ignore[operator]
+    short = shortlist.worth(head, sum(p.numel() for p in module.parameters()))
+    method = "cached_hidden" if short else "cached"
+    graph, _ = _write_axes(module, inputs, folder / bundle.GRAPH, method, caching.LANGUAGE)
+    graph = structs.replace(graph, outputs=tuple(item for item in graph.outputs if item.name != "hidden"))
+    listing = shortlist.write(folder) if short else None
+    graphs = (graph, tracing.write_select(folder), *([] if listing is None else [listing]))
+    return _run(module, "forward", example), graphs
 
 
 def _write_cached_halves(

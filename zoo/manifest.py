@@ -21,7 +21,8 @@ from typing import Any, NamedTuple, final
 from zoo.errors import BundleError
 
 MANIFEST, PIECES = "manifest.json", "pieces.json"
-GRAPH = "model.onnx"  # of a bundle: named here, where nothing has been imported yet, because it is opened first of all
+# Of a bundle: named here, where nothing has been imported yet, because one of them is opened first of all.
+GRAPH, SHORTLIST = "model.onnx", "shortlist.onnx"
 PIECE = 1 << 24  # bytes
 _FORMAT = 1
 # Far above any that we write: the hashes of a terabyte of weights have 4 MB.

@@ -7,7 +7,7 @@ a statistic, shows as a difference here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,17 @@ def compare(
     if report.max_abs_difference <= report.tolerance and report.agreement == 1.0:
         return structs.replace(report, passed=True)
     raise ParityError(explain(report), report=report)
+
+
+def compare_graphs(ours: Mapping[str, Array], theirs: Mapping[str, Array], *, tolerance: float) -> None:
+    """Compare what two graphs of one bundle gave for the same. Raises ParityError."""
+    for name, array in theirs.items():
+        gap = _gap(array, ours[name])
+        if not gap.share <= tolerance:
+            raise ParityError(
+                f"The bundle's graph for CPUs gives other {name} than the one for all, so it was not kept: "
+                f"they differ by {gap.difference:.3g}, at up to {gap.scale:.3g}."
+            )
 
 
 def explain(report: Parity) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from zoo import tracing
-from zoo.bundle import GRAPH, SELECT, SHARED, Card, TensorSpec
+from zoo.bundle import GRAPH, SELECT, SHARED, SHORTLIST, Card, TensorSpec
 from zoo.modalities.base import Array
 from zoo.precision.source import Conversion, Source, write
 from zoo.runtime import BundleModel
@@ -107,6 +107,8 @@ def contract(card: Card, folder: Path) -> Card:
         if graph.file == SELECT
         else structs.replace(graph, inputs=told(graph.inputs), outputs=told(graph.outputs))
         for graph in card.graphs
+        # It is of fp32's weights, and an output layer in int8 is as quick.
+        if graph.file != SHORTLIST
     )
     return structs.replace(card, graphs=graphs)
 
@@ -121,15 +123,15 @@ def _dtype_of_cache(path: Path) -> str:
 
 
 def files_of(card: Card) -> dict[str, str]:
-    """Name and file of each graph that has weights."""
+    """Name and file of each graph that is the model, or a part of it."""
     if card.graphs is None:
         return {"model": GRAPH}
-    return {graph.name: graph.file for graph in card.graphs if graph.file != SELECT}
+    return {graph.name: graph.file for graph in card.graphs if graph.file not in (SELECT, SHORTLIST)}
 
 
 def weights_of(folder: Path, card: Card) -> list[Path]:
     """The files that a precision changes."""
-    names = [name for file in files_of(card).values() for name in (file, f"{file}.data")]
+    names = [name for file in (*files_of(card).values(), SHORTLIST) for name in (file, f"{file}.data")]
     return [folder / name for name in (*names, SHARED) if (folder / name).is_file()]
 
 

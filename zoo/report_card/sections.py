@@ -83,6 +83,8 @@ def tensors(card: Card) -> str:
     contracts = contracts or [(bundle.GRAPH, card.inputs, card.outputs)]
     rows = []
     for file, inputs, outputs in contracts:
+        # Its card says what it has more.
+        file = f"{file}, with those of {bundle.GRAPH}" if file == bundle.SHORTLIST else file
         rows += [_tensor(file, "in", group) for group in _alike(inputs)]
         rows += [_tensor(file, "out", group) for group in _alike(outputs)]
     more = [("and more", "", "", "", "")] if len(rows) > _TENSORS else []

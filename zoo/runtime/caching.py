@@ -11,33 +11,55 @@ from zoo import bundle
 from zoo.errors import BundleError
 from zoo.modalities.base import Array
 from zoo.runtime.session import Device, Session
+from zoo.runtime.shortlist import MOST_ROWS, Shortlist
 from zoo.tasks import caching
 from zoo.tasks.generation import most_probable
+
+_NOWHERE: Array = np.zeros(0, dtype=np.int64)
+_MOST_DOUBTS = 3  # shortlists that told too little of one text, before it goes on without them
 
 
 @final
 class CachedSession:
     """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache.
 
-    exact: whether a token's numbers are the same whatever is read with it, but for rounding.
+    exact: whether a token's numbers are the same whatever is read with it, but for rounding. shortlist: of the tokens
+    that may be the most probable, where there is one.
     """
 
-    def __init__(self, model: Session, select: Session, inputs: tuple[bundle.TensorSpec, ...], *, exact: bool) -> None:
+    def __init__(
+        self,
+        model: Session,
+        select: Session,
+        inputs: tuple[bundle.TensorSpec, ...],
+        *,
+        exact: bool,
+        shortlist: Shortlist | None = None,
+    ) -> None:
         self.exact = exact
+        self.shortlist = shortlist
         self._past = past_of(model, inputs, {"input_ids", "attention_mask"})
         self.model = model
         self.select = check_select(select)
         self.device: Device = model.device
         self.inputs = {name: model.inputs[name] for name in ("input_ids", "attention_mask")}
         self.outputs = ["logits"]
-        self.held = {name: caching.past_of(name) for name in model.outputs if name != "logits"}
+        self.held = {name: caching.past_of(name) for name in model.outputs if caching.is_cache(name)}
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """int64 `input_ids` and `attention_mask`, both `[B, T]`, in; `logits [B, T, V]` out."""
         ids = inputs["input_ids"]
         everywhere = np.arange(ids.shape[1])
         # Held and dropped, so that no cache is copied from the device.
-        return self.model.run_held(self.first(ids, inputs["attention_mask"], everywhere), self.held)[0]
+        return {"logits": self.step(self.first(ids, inputs["attention_mask"], everywhere))[0]["logits"]}
+
+    def step(self, inputs: dict[str, Any], listed: Array = _NOWHERE) -> tuple[dict[str, Array], dict[str, Any]]:
+        """The outputs of one run, and the cache, which stays where it is.
+
+        inputs: as `zoo.tasks.caching.step` has them. listed: int64, the places whose shortlists are wanted.
+        """
+        more = {} if self.shortlist is None else {caching.LISTED: listed}
+        return self.model.run_held({**inputs, **more}, self.held)
 
     def first(self, ids: Array, mask: Array, keep: Array) -> dict[str, Array]:
         """The inputs of a text's first run: nothing is in the cache."""
@@ -46,10 +68,15 @@ class CachedSession:
 
 @final
 class CachedGraph:
-    """`zoo.tasks.generation.Stepper` over a graph with a cache; prompts may be padded on either side."""
+    """`zoo.tasks.generation.Stepper` over a graph with a cache; prompts may be padded on either side.
+
+    narrow: of `zoo.tasks.generation.Narrowing`.
+    """
 
     def __init__(self, session: CachedSession) -> None:
         self._session = session
+        self.narrow = False
+        self._doubts = 0
         self._mask: Array = np.zeros((0, 0), dtype=np.int64)
         self._cache: dict[str, Any] = {}
 
@@ -58,14 +85,11 @@ class CachedGraph:
         last = self._mask.shape[1] - 1 - np.argmax(self._mask[:, ::-1], axis=1)
         # Padded on the left, all end in the last place, and the vocabulary is asked once a row.
         keep, place = np.unique(last, return_inverse=True)
-        logits = self._run(self._session.first(input_ids, self._mask, keep))
-        return np.ascontiguousarray(logits[np.arange(len(logits)), place.reshape(-1)])
+        logits = self._run(self._session.first(input_ids, self._mask, keep))["logits"]
+        return np.ascontiguousarray(logits[np.arange(len(logits)), place.reshape(-1)], dtype=np.float32)
 
     def advance(self, tokens: Array) -> Array:
-        ids = np.asarray(tokens, dtype=np.int64)[:, None]
-        # The new token's position is the number of real ones before it, on whichever side the padding is.
-        self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
-        return self._run(caching.step(ids, self._mask, np.zeros(1, dtype=np.int64), self._cache))[:, 0]
+        return self._further(np.asarray(tokens, dtype=np.int64)[:, None])
 
     def best(self, tokens: Array) -> Array:
         return most_probable(self.advance(tokens))
@@ -76,10 +100,7 @@ class CachedGraph:
         return self._session.exact and caching.POSITIONS in self._session.model.inputs
 
     def check(self, tokens: Array) -> Array:
-        ids = np.asarray(tokens, dtype=np.int64)[None]
-        self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
-        logits: Array = self._run(caching.step(ids, self._mask, np.arange(ids.shape[1]), self._cache))[0]
-        return logits
+        return self._further(np.asarray(tokens, dtype=np.int64)[None])
 
     def forget(self, count: int) -> None:
         # Their keys and values stay where they are, on whichever device, and are seen by none.
@@ -95,10 +116,44 @@ class CachedGraph:
         cache = {name: _stacked(value, other._cache[name], width) for name, value in self._cache.items()}
         mask = _stacked(self._mask[:, None, :, None], other._mask[:, None, :, None], width)[:, 0, :, 0]
         self._cache, self._mask = cache, mask
+        self._doubts = 0
 
-    def _run(self, inputs: dict[str, Any]) -> Array:
-        arrays, self._cache = self._session.model.run_held(inputs, self._session.held)
-        return np.asarray(arrays["logits"], dtype=np.float32)
+    def _further(self, ids: Array) -> Array:
+        """What follows each of these tokens, int64 `[B, T]`: float32 `[B * T, V]`."""
+        # A new token's position is the number of real ones before it, on whichever side the padding is.
+        self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
+        places, past, rows = np.arange(ids.shape[1]), self._cache, ids.size
+        whole = caching.step(ids, self._mask, places, past)
+        shortlist = self._shortlist(rows)
+        if shortlist is None:
+            return _in_rows(self._run(whole)["logits"])
+        if not shortlist.proved(rows):
+            arrays = self._run(whole, places)
+            logits = _in_rows(arrays["logits"])
+            shortlist.prove(arrays, logits)
+            return logits
+        found = shortlist.logits(self._run(caching.step(ids, self._mask, places[:0], past), places))
+        if found is None:
+            self._doubts += 1
+            found = _in_rows(self._run(whole)["logits"])
+        return found
+
+    def _shortlist(self, rows: int) -> Shortlist | None:
+        """Where shortlists of so many rows are enough, and quicker."""
+        shortlist = self._session.shortlist
+        if shortlist is None or shortlist.refuted or not self.narrow or rows > MOST_ROWS:
+            return None
+        # Weights that are not laid out yet would be turned into float32 for each.
+        return shortlist if self._session.model.packed and self._doubts < _MOST_DOUBTS else None
+
+    def _run(self, inputs: dict[str, Any], listed: Array = _NOWHERE) -> dict[str, Array]:
+        arrays, self._cache = self._session.step(inputs, listed)
+        return arrays
+
+
+def _in_rows(array: Array) -> Array:
+    """`[B, T, N]` as float32 `[B * T, N]`."""
+    return np.asarray(array, dtype=np.float32).reshape(-1, array.shape[-1])
 
 
 def _needed(mask: Array) -> int:
@@ -138,7 +193,7 @@ def past_of(session: Session, inputs: Sequence[bundle.TensorSpec], needed: set[s
     needed: what the graph must take besides.
     """
     past = [item for item in inputs if caching.is_past(item.name)]
-    names = {caching.past_of(name) for name in session.outputs if name != "logits"}
+    names = {caching.past_of(name) for name in session.outputs if name not in ("logits", *caching.LISTS)}
     sides = [item.shape for item in past if _is_cache(item.shape)]
     if len(sides) < len(past) or names != {item.name for item in past} or "logits" not in session.outputs:
         raise BundleError(f"{session.graph}: its card describes no cache of keys and values that goes on by itself.")

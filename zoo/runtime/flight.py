@@ -15,7 +15,7 @@ import numpy as np
 from zoo.inference import limits_of
 from zoo.modalities.base import Array, Example
 from zoo.results import Generation, RowError
-from zoo.tasks.generation import Generated, GenerateOptions, Row, Stepper, begun, further, most_probable
+from zoo.tasks.generation import Generated, GenerateOptions, Row, Stepper, begun, further, most_probable, narrow
 
 # Tokens, padded, that are read at once while others wait: what a batch of texts may cost.
 _PROMPTS = limits_of("auto", "text", writing=True).cost or 2048
@@ -108,6 +108,7 @@ class Flight:
         self._stepper, self._aboard, self._joining = None, [], []
 
     def _advance(self, stepper: Joinable) -> None:
+        narrow(stepper, [one.row for one in self._aboard])
         if len(self._aboard) == 1:
             (one,) = self._aboard
             if (token := further(one.row, stepper)) is not None:

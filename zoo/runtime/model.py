@@ -19,6 +19,7 @@ from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
 from zoo.runtime.flight import Flight, Joinable
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Ahead, How, Session
+from zoo.runtime.shortlist import Shortlist
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
 from zoo.tasks.generation import GenerateOptions, Stepper
@@ -145,14 +146,22 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
         session = session_of(bundle.GRAPH)
         session.promise(card.inputs, card.outputs)
         return session
+    more = next((graph for graph in card.graphs if graph.file == bundle.SHORTLIST), None)
+    # On a GPU all logits are there as soon.
+    listing = how.get("device", "cpu") == "cpu"
     found, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
     for graph in card.graphs:
-        found[graph.name] = session_of(graph.file)
-        found[graph.name].promise(graph.inputs, graph.outputs)
+        if graph is more:
+            continue
+        opened = _extended(graph, more) if listing and more is not None and graph.file == bundle.GRAPH else graph
+        found[graph.name] = session_of(opened.file)
+        found[graph.name].promise(opened.inputs, opened.outputs)
     if set(found) in ({"image", "text"}, {"audio", "text"}):
         return TowerSessions(found)
     if set(found) == {"model", "select"}:
-        return CachedSession(found["model"], found["select"], contracts["model"], exact=_exact(card))
+        model = found["model"]
+        shortlist = Shortlist(model.graph, _vocabulary(card)) if model.graph.name == bundle.SHORTLIST else None
+        return CachedSession(model, found["select"], contracts["model"], exact=_exact(card), shortlist=shortlist)
     if set(found) == {"encoder", "decoder", "select"}:
         return CachedSequenceSession(**found, inputs=contracts["decoder"])
     if set(found) != {"encoder", "decoder"}:
@@ -161,6 +170,20 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
             "or a language model with a cache."
         )
     return SequenceSession(found["encoder"], found["decoder"])
+
+
+def _extended(graph: bundle.Graph, more: bundle.Graph) -> bundle.Graph:
+    """The contract of a graph that does what another does and more, of which its own says no more than that."""
+    return bundle.Graph(
+        name=more.name, file=more.file, inputs=graph.inputs + more.inputs, outputs=graph.outputs + more.outputs
+    )
+
+
+def _vocabulary(card: bundle.Card) -> int:
+    found = next((item.shape[-1] for item in card.outputs if item.name == "logits"), None)
+    if not isinstance(found, int):
+        raise BundleError(f"The card of {card.spec.name} does not say how large its vocabulary is.")
+    return found
 
 
 def _exact(card: bundle.Card) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from zoo.errors import BundleError
-from zoo.manifest import GRAPH, Checking
+from zoo.manifest import GRAPH, SHORTLIST, Checking
 
 if TYPE_CHECKING:
     from zoo.runtime.model import BundleModel
@@ -46,7 +46,9 @@ def load(
 
     how: How = {"device": device, "fallback": fallback, "threads": threads, "spin": spin, "packed": packed}
     try:
-        ahead = Ahead(path / GRAPH, **how) if (path / GRAPH).is_file() else None
+        # As `open_graphs` does it, which reads first what is in the folder.
+        first = SHORTLIST if device == "cpu" and (path / SHORTLIST).is_file() else GRAPH
+        ahead = Ahead(path / first, **how) if (path / first).is_file() else None
         from zoo.runtime.model import opened
 
         model = opened(path, ahead, **how)

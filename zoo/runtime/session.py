@@ -100,6 +100,11 @@ class Session:
                 self._twin = twin
         return self._twin or self
 
+    @property
+    def packed(self) -> bool:
+        """Whether its weights are laid out for speed by now."""
+        return self._successor is None
+
     def promise(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Hold the graph to what its card says. Raises BundleError where it takes or gives other arrays; what it
         gives is compared again whenever it is run."""

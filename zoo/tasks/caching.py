@@ -16,6 +16,8 @@ from zoo.modalities.base import Array
 
 PAST, PRESENT, CROSS = "past_key_values", "present", "cross"
 KEEP, POSITIONS, TOKENS, HIDDEN = "logits_to_keep", "position_ids", "decoder_input_ids", "encoder_hidden"
+# Of a language model's graph with shortlists: the places of the new tokens whose successors are wanted, and those.
+LISTED, LISTS = "shortlist_of", ("candidates", "candidate_logits", "rest")
 Axes = Mapping[str, tuple[str, ...]]
 _CACHE: Axes = {PAST: ("batch", "heads", "past"), PRESENT: ("batch", "heads", "total")}
 LANGUAGE: Axes = {
@@ -24,6 +26,7 @@ LANGUAGE: Axes = {
     POSITIONS: ("batch", "length"),
     KEEP: ("kept",),
     "logits": ("batch", "kept"),
+    "hidden": ("batch", "length"),  # within the graph alone
     **_CACHE,
 }
 # Of what is heard, windows have one length, and no mask.

@@ -110,6 +110,16 @@ class Checker(Protocol):
         """Go on as if the last so many of those tokens had not come."""
 
 
+@runtime_checkable
+class Narrowing(Protocol):
+    """A stepper that may be quicker where no more than the most probable token is asked for.
+
+    narrow: whether it is. Other logits may come as -inf then.
+    """
+
+    narrow: bool
+
+
 def generate(
     prompts: Sequence[Array],
     stepper: Stepper,
@@ -208,8 +218,15 @@ def further(row: Row, stepper: Stepper) -> int | None:
     return row.choose(logits[-1])
 
 
+def narrow(stepper: Stepper, rows: Sequence[Row]) -> None:
+    """Tell a stepper what is looked at of the logits of these rows."""
+    if isinstance(stepper, Narrowing):
+        stepper.narrow = all(row.options.greedy for row in rows)
+
+
 def begun(rows: Sequence[Row], stepper: Stepper, pad_id: int) -> Array:
     """The logits `[B, V]` of what follows these rows' prompts, which the stepper reads."""
+    narrow(stepper, rows)
     ids = pad([np.asarray(row.prompt, dtype=np.int64) for row in rows], pad_id, left=True)
     mask = pad([np.ones(len(row.prompt), dtype=np.int64) for row in rows], 0, left=True)
     return stepper.start(ids, mask)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from torch import Tensor, nn
 
 
 def base_of(net: Any) -> Any:
@@ -26,3 +30,20 @@ def head_of(net: Any) -> tuple[str, ...]:
         return tuple(name for name in _BESIDE_BACKBONE if getattr(net, name, None) is not None)
     names = [name for name, child in net.named_children() if any(True for _ in child.parameters())]
     return tuple(name for name in (*names, *net._parameters) if name != net.base_model_prefix)
+
+
+def linear_head(net: Any) -> nn.Linear | None:
+    """The output layer of a language model, where it is a matrix and no more."""
+    head = net.get_output_embeddings()
+    return head if type(head) is nn.Linear and head.bias is None else None
+
+
+@contextmanager
+def hearing(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """The list that what goes into a layer is appended to."""
+    heard: list[Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
+    try:
+        yield heard
+    finally:
+        hook.remove()

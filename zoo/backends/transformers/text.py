@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, final
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -14,7 +15,7 @@ from zoo.backends.module import ZooModule, last_position, pool, position_ids, ro
 from zoo.backends.transformers import packing
 from zoo.backends.transformers.caching import can_cache, can_fix, filled, fixed, flat, growing
 from zoo.backends.transformers.config import first_position, is_causal
-from zoo.backends.transformers.parts import base_of, head_of
+from zoo.backends.transformers.parts import base_of, head_of, hearing, linear_head
 from zoo.spec import ModelSpec, TextInput
 
 
@@ -102,6 +103,27 @@ class TextModule(ZooModule):
             logits_to_keep=logits_to_keep, **options,
         )  # fmt: skip
         return {"logits": output.logits, **flat(output.past_key_values)}
+
+    def head_weights(self) -> int | None:
+        """How many weights the output layer has; None where logits are more than hidden states times a matrix."""
+        head = linear_head(self.net)
+        if head is None:
+            return None
+        ids = torch.arange(2)[None]
+        with torch.no_grad(), hearing(head) as heard:
+            logits = self.net(input_ids=ids.to(head.weight.device)).logits
+            # Some are scaled, or held below a limit.
+            plain = len(heard) == 1 and torch.equal(head(heard[0]), logits)
+        return head.weight.numel() if plain else None
+
+    def cached_hidden(self, logits_to_keep: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
+        """As `cached`, with `hidden [B, T, H]`, what the output layer is given at all places."""
+        head = linear_head(self.net)
+        assert head is not None
+        with hearing(head) as heard:
+            # Those logits are asked for by nobody, and are in no graph.
+            outputs = self.cached(logits_to_keep=0, **inputs)  # type: ignore[arg-type]
+        return {**outputs, "logits": head(heard[0][:, logits_to_keep]), "hidden": heard[0]}
 
     def pooled(
         self, pooling: str, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
