@@ -56,8 +56,8 @@ class Asked:
         self.told = 0
         real = Shortlist.logits
 
-        def spied(one: Shortlist, outputs: Any) -> Array | None:
-            found = real(one, outputs)
+        def spied(one: Shortlist, outputs: Any, rows: int) -> Array | None:
+            found = real(one, outputs, rows)
             self.rows.append(len(outputs["rest"]))
             self.told += found is not None
             assert not outputs["logits"].size, "all logits were computed, too"
@@ -164,7 +164,7 @@ def test_more_rows_than_it_is_quicker_for_get_all_logits(pair: Pair, monkeypatch
 def test_where_it_leaves_a_doubt_all_logits_are_computed(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     model, bundle = pair
     asked: list[Any] = []
-    monkeypatch.setattr(Shortlist, "logits", lambda self, outputs: asked.append(outputs))
+    monkeypatch.setattr(Shortlist, "logits", lambda self, outputs, rows: asked.append(outputs))
     found = reopened(bundle)[0].predict(PROMPTS[0], max_new_tokens=20, prompt_lookup_num_tokens=0)
     assert found == model.predict(PROMPTS[0], max_new_tokens=20)
     assert len(asked) == 3, "a text that is in doubt all the time asks no more"
@@ -173,13 +173,13 @@ def test_where_it_leaves_a_doubt_all_logits_are_computed(pair: Pair, monkeypatch
 def test_a_doubt_is_what_others_may_reach() -> None:
     listing = Shortlist(Path("a.onnx"), 10)
     outputs = {"candidates": np.array([[4, 2]]), "candidate_logits": np.array([[1.0, 2.0]], dtype=np.float32)}
-    found = listing.logits({**outputs, "rest": np.array([1.5], dtype=np.float32)})
+    found = listing.logits({**outputs, "rest": np.array([1.5], dtype=np.float32)}, 1)
     assert found is not None
     assert (found.argmax(), found.max(), np.isfinite(found).sum()) == (2, 2.0, 2)
     for rest in (2.0, 2.5, np.nan):
-        assert listing.logits({**outputs, "rest": np.array([rest], dtype=np.float32)}) is None
+        assert listing.logits({**outputs, "rest": np.array([rest], dtype=np.float32)}, 1) is None
     outputs["candidate_logits"][0, 1] = np.nan
-    assert listing.logits({**outputs, "rest": np.array([0.0], dtype=np.float32)}) is None
+    assert listing.logits({**outputs, "rest": np.array([0.0], dtype=np.float32)}, 1) is None
 
 
 def test_one_that_is_wrong_is_found_out_before_it_is_believed(
@@ -200,11 +200,13 @@ def test_one_that_is_wrong_is_found_out_before_it_is_believed(
     assert not asked.rows
 
 
-@pytest.mark.parametrize("tokens", [[[3, -1]], [[3, 10]], [[3]], [[3, 1], [1, 2]]])
-def test_tokens_of_no_vocabulary_are_refused(tokens: list[list[int]]) -> None:
+@pytest.mark.parametrize(
+    ("tokens", "rows"), [([[3, -1]], 1), ([[3, 10]], 1), ([[3]], 1), ([[3, 1], [1, 2]], 1), ([[3, 1]], 2)]
+)
+def test_tokens_of_no_vocabulary_are_refused(tokens: list[list[int]], rows: int) -> None:
     outputs = {"candidates": np.array(tokens), "candidate_logits": np.ones((1, 2), np.float32), "rest": np.zeros(1)}
     with pytest.raises(BundleError, match="none of its vocabulary of 10"):
-        Shortlist(Path("a.onnx"), 10).logits(outputs)
+        Shortlist(Path("a.onnx"), 10).logits(outputs, rows)
 
 
 def test_weights_that_are_not_laid_out_yet_are_not_asked(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +288,7 @@ def test_a_lower_precision_does_without(pair: Pair, tmp_path: Path) -> None:
     [
         ("shortlist_of", "listed_of", "its card says"),
         ("- name: rest", "- name: others", "its card says"),
+        ("dtype: int64\n    shape:\n    - rows", "dtype: float32\n    shape:\n    - rows", "its card says"),
         ("  file: shortlist.onnx", "  file: select.onnx", "its card says|has the graphs"),
     ],
 )

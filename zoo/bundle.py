@@ -47,6 +47,16 @@ class TensorSpec(Frozen):
     shape: tuple[int | str, ...]
 
 
+# What `shortlist.onnx` takes and gives besides what `model.onnx` does: the places of new tokens whose successors are
+# wanted; of each, tokens that may be the most probable, their logits, and what no other token's logit is above.
+SHORTLIST_INPUTS = (TensorSpec(name="shortlist_of", dtype="int64", shape=("places",)),)
+SHORTLIST_OUTPUTS = (
+    TensorSpec(name="candidates", dtype="int64", shape=("rows", "listed")),
+    TensorSpec(name="candidate_logits", dtype="float32", shape=("rows", "listed")),
+    TensorSpec(name="rest", dtype="float32", shape=("rows",)),
+)
+
+
 class Parity(Frozen):
     """How far the graph's answers were from torch's on the same raw inputs."""
 

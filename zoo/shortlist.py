@@ -34,7 +34,6 @@ _STEPS = 127  # of int8 on either side of 0
 _SLACK = 1.01  # for float32 in the sums themselves
 _ROWS = 4096  # that are quantised at a time
 _PAGE = 4096
-_SHAPES = (("rows", "listed"), ("rows", "listed"), ("rows",))  # of `caching.LISTS`
 _OURS = "shortlist."  # names within the graph, among those of the exporter
 
 
@@ -69,11 +68,8 @@ def write(folder: Path) -> bundle.Graph | None:
     return bundle.Graph(
         name="shortlist",
         file=bundle.SHORTLIST,
-        inputs=(bundle.TensorSpec(name=caching.LISTED, dtype="int64", shape=("places",)),),
-        outputs=tuple(
-            bundle.TensorSpec(name=name, dtype=dtype, shape=shape)
-            for name, dtype, shape in zip(caching.LISTS, ("int64", "float32", "float32"), _SHAPES, strict=True)
-        ),
+        inputs=bundle.SHORTLIST_INPUTS,
+        outputs=bundle.SHORTLIST_OUTPUTS,
     )
 
 
@@ -144,7 +140,7 @@ def _write_rounded(weights: Array, path: Path) -> tuple[Array, dict[str, tuple[t
 
 def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> None:
     """Put shortlists of the places that are asked for into a graph; where that is none they cost nothing."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     count = min(LENGTH, rows - 1)
     constants = {
@@ -188,15 +184,15 @@ def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> N
         node("MatMul", ["matrices", "column"], ["products"]),
         node("Squeeze", ["products", "last"], ["logits"]),
     ]  # fmt: skip
-    kinds = (TensorProto.INT64, TensorProto.FLOAT, TensorProto.FLOAT)
     value = helper.make_tensor_value_info
+    given = [(item.name, _kind(item.dtype), item.shape) for item in bundle.SHORTLIST_OUTPUTS]
     branches = []
     for name, nodes, ends in (
         ("listing", listing, ("tokens", "logits", "least")),
         ("nothing", [node("Identity", [f"no_{end}"], [f"no_{end}_at_all"]) for end in ("tokens", "logits", "rest")],
          ("no_tokens_at_all", "no_logits_at_all", "no_rest_at_all")),
     ):  # fmt: skip
-        outputs = [value(_OURS + end, kind, None) for end, kind in zip(ends, kinds, strict=True)]
+        outputs = [value(_OURS + end, kind, None) for end, (_, kind, _) in zip(ends, given, strict=True)]
         branches.append(helper.make_graph(nodes, name, [], outputs))
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(array), _OURS + name) for name, array in constants.items()
@@ -208,8 +204,14 @@ def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> N
             node("If", ["any"], caching.LISTS, then_branch=branches[0], else_branch=branches[1]),
         ]
     )
-    graph.input.append(value(caching.LISTED, TensorProto.INT64, ["places"]))
-    graph.output.extend(value(*each) for each in zip(caching.LISTS, kinds, _SHAPES, strict=True))
+    graph.input.extend(value(item.name, _kind(item.dtype), item.shape) for item in bundle.SHORTLIST_INPUTS)
+    graph.output.extend(value(*each) for each in given)
+
+
+def _kind(dtype: str) -> int:
+    from onnx import helper
+
+    return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
 def _beside(name: str, kind: int, shape: Any, file: str, offset: int, length: int) -> Any:

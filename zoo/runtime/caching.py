@@ -132,7 +132,7 @@ class CachedGraph:
             logits = _in_rows(arrays["logits"])
             shortlist.prove(arrays, logits)
             return logits
-        found = shortlist.logits(self._run(caching.step(ids, self._mask, places[:0], past), places))
+        found = shortlist.logits(self._run(caching.step(ids, self._mask, places[:0], past), places), rows)
         if found is None:
             self._doubts += 1
             found = _in_rows(self._run(whole)["logits"])

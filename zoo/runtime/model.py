@@ -174,6 +174,8 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
 
 def _extended(graph: bundle.Graph, more: bundle.Graph) -> bundle.Graph:
     """The contract of a graph that does what another does and more, of which its own says no more than that."""
+    if (more.inputs, more.outputs) != (bundle.SHORTLIST_INPUTS, bundle.SHORTLIST_OUTPUTS):
+        raise BundleError(f"{more.file}: its card says that it takes and gives something else than shortlists.")
     return bundle.Graph(
         name=more.name, file=more.file, inputs=graph.inputs + more.inputs, outputs=graph.outputs + more.outputs
     )

@@ -42,9 +42,9 @@ class Shortlist:
         """Whether `logits` may be asked of so many rows."""
         return rows in self._proved and not self.refuted
 
-    def logits(self, outputs: Mapping[str, Array]) -> Array | None:
+    def logits(self, outputs: Mapping[str, Array], rows: int) -> Array | None:
         """float32 `[R, V]`, all -inf but those of the shortlists. None where they do not tell what is the largest."""
-        tokens, logits, rest = self._parts(outputs)
+        tokens, logits, rest = self._parts(outputs, rows)
         # Not so for NaN.
         if not (logits.max(axis=1) > rest).all():
             return None
@@ -56,7 +56,7 @@ class Shortlist:
         """Compare what a graph gave with logits of the same rows, float32 `[R, V]`."""
         if not np.isfinite(logits).all():
             return
-        tokens, found, rest = self._parts(outputs)
+        tokens, found, rest = self._parts(outputs, len(logits))
         close = _ROUNDING * max(1.0, float(np.abs(logits).max()))
         others = logits.copy()
         np.put_along_axis(others, tokens, -np.inf, axis=1)
@@ -72,10 +72,10 @@ class Shortlist:
             stacklevel=2,
         )
 
-    def _parts(self, outputs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    def _parts(self, outputs: Mapping[str, Array], rows: int) -> tuple[Array, Array, Array]:
         """int64 tokens and their logits, both `[R, K]`, and `[R]`, what no other token's logit is above."""
         tokens, logits, rest = outputs["candidates"], outputs["candidate_logits"], outputs["rest"]
-        fits = tokens.shape == logits.shape and tokens.shape[:1] == rest.shape and tokens.shape[1] > 0
+        fits = tokens.shape == logits.shape and rest.shape == tokens.shape[:1] == (rows,) and tokens.shape[1] > 0
         if not (fits and (tokens >= 0).all() and (tokens < self._vocabulary).all()):
             raise BundleError(f"{self._graph} lists tokens that are none of its vocabulary of {self._vocabulary:,}.")
         return tokens, logits, rest
