@@ -200,6 +200,15 @@ def test_a_graph_without_a_cache_is_read_and_answers_the_same(tmp_path: Path, mo
         zoo.runtime.load(tmp_path / "a.bundle", verify=False)
 
 
+def reworded(folder: Path, target: Path, text: str, other: str) -> Path:
+    """A copy of a bundle whose card says something else."""
+    shutil.copytree(folder, target)
+    card = (target / "zoo.yaml").read_text()
+    assert text in card
+    (target / "zoo.yaml").write_text(card.replace(text, other))
+    return target
+
+
 @pytest.mark.parametrize(
     ("text", "other", "match"),
     [
@@ -212,13 +221,8 @@ def test_a_graph_without_a_cache_is_read_and_answers_the_same(tmp_path: Path, mo
 def test_a_card_that_describes_no_cache_is_refused(
     pair: Pair, tmp_path: Path, text: str, other: str, match: str
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(pair[1].folder, copy)
-    card = (copy / "zoo.yaml").read_text()
-    assert text in card
-    (copy / "zoo.yaml").write_text(card.replace(text, other))
     with pytest.raises(BundleError, match=match):
-        zoo.runtime.load(copy, verify=False)
+        zoo.runtime.load(reworded(pair[1].folder, tmp_path / "copy", text, other), verify=False)
 
 
 def test_models_of_a_sliding_window_have_no_flat_cache() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import zoo
 from tests.conformance.conftest import tiny_model
-from tests.tiny import widen
+from tests.test_caching import PROMPTS, Pair, outspoken, reworded
 from zoo import bundle as folders
 from zoo import shortlist, tracing
 from zoo.errors import BundleError, ParityError
@@ -23,12 +23,9 @@ from zoo.runtime.model import open_graphs
 from zoo.runtime.shortlist import MOST_ROWS, Shortlist
 from zoo.tasks import caching
 
-PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z", "中文 and tea."]
-Pair = tuple[zoo.Model, BundleModel]
-
 
 def exported(name: str, folder: Path) -> Pair:
-    model = widen(tiny_model(name, "text-generation"), 4.0)
+    model = outspoken(name)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shortlist, "LEAST", 0)
         patched.setattr(tracing, "INLINE_BYTES", 0)
@@ -278,6 +275,8 @@ def test_a_lower_precision_does_without(pair: Pair, tmp_path: Path) -> None:
     card = graphs.contract(bundle.card, tmp_path / "made")
     assert card.graphs is not None
     assert [graph.file for graph in card.graphs] == ["model.onnx", "select.onnx"]
+    # What an earlier version reads.
+    assert (bundle.card.format, card.format) == (folders.SHORTLIST_FORMAT, folders.CACHED_FORMAT)
     assert not (tmp_path / "made" / "shortlist.onnx").exists()
     old = {path.name for path in graphs.weights_of(bundle.folder, bundle.card)}
     assert old == {"model.onnx", "model.onnx.data", "shortlist.onnx", "shortlist.onnx.data"}
@@ -295,13 +294,8 @@ def test_a_lower_precision_does_without(pair: Pair, tmp_path: Path) -> None:
 def test_a_card_that_describes_it_wrongly_is_refused(
     pair: Pair, tmp_path: Path, text: str, other: str, match: str
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(pair[1].folder, copy)
-    card = (copy / "zoo.yaml").read_text()
-    assert text in card
-    (copy / "zoo.yaml").write_text(card.replace(text, other))
     with pytest.raises(BundleError, match=match):
-        zoo.runtime.load(copy, verify=False)
+        zoo.runtime.load(reworded(pair[1].folder, tmp_path / "copy", text, other), verify=False)
 
 
 def test_small_output_layers_have_none(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from zoo import tracing
-from zoo.bundle import GRAPH, SELECT, SHARED, SHORTLIST, Card, TensorSpec
+from zoo.bundle import CACHED_FORMAT, GRAPH, SELECT, SHARED, SHORTLIST, Card, TensorSpec
 from zoo.modalities.base import Array
 from zoo.precision.source import Conversion, Source, write
 from zoo.runtime import BundleModel
@@ -110,7 +110,7 @@ def contract(card: Card, folder: Path) -> Card:
         # It is of fp32's weights, and an output layer in int8 is as quick.
         if graph.file != SHORTLIST
     )
-    return structs.replace(card, graphs=graphs)
+    return structs.replace(card, graphs=graphs, format=CACHED_FORMAT)
 
 
 def _dtype_of_cache(path: Path) -> str:

@@ -153,9 +153,9 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
     for graph in card.graphs:
         if graph is more:
             continue
-        opened = _extended(graph, more) if listing and more is not None and graph.file == bundle.GRAPH else graph
-        found[graph.name] = session_of(opened.file)
-        found[graph.name].promise(opened.inputs, opened.outputs)
+        meant = _extended(graph, more) if listing and more is not None and graph.file == bundle.GRAPH else graph
+        found[graph.name] = session_of(meant.file)
+        found[graph.name].promise(meant.inputs, meant.outputs)
     if set(found) in ({"image", "text"}, {"audio", "text"}):
         return TowerSessions(found)
     if set(found) == {"model", "select"}:
