@@ -24,7 +24,7 @@ from zoo.results import Generation
 from zoo.runtime import BundleModel
 from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.tasks.generation import GenerateOptions
-from zoo.tasks.lookup import Lookup
+from zoo.tasks.guessing import Lookup
 from zoo.tasks.rerunning import RerunStepper
 
 PROMPTS = ["a", "The quick brown fox met 3 engineers", "Once upon", "x y z x y z", "中文 and tea."]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.tasks.test_generation import EOS, PAD, random_model, run, text_of
-from tests.tasks.test_lookup import round_and_round
+from tests.tasks.test_guessing import round_and_round
 from zoo.modalities.base import Array, Example
 from zoo.results import Generation
 from zoo.runtime.flight import Flight, Passenger

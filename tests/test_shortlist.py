@@ -13,7 +13,7 @@ import zoo
 from tests.conformance.conftest import tiny_model
 from tests.test_caching import PROMPTS, Pair, outspoken, reworded
 from zoo import bundle as folders
-from zoo import shortlist, tracing
+from zoo import rounding, shortlist, tracing
 from zoo.errors import BundleError, ParityError
 from zoo.modalities.base import Array
 from zoo.precision import graphs
@@ -104,9 +104,11 @@ def test_the_bound_holds_for_any_weights_and_states(tmp_path: Path) -> None:
     weights[:, 5] *= 1000
     weights[7], weights[8] = 0.0, weights[9]
     weights[20:200] = np.sign(weights[20:200]) * 0.37
-    spread, places = shortlist._write_rounded(weights, tmp_path / "rounded")
+    with (tmp_path / "rounded").open("wb") as file:
+        (shape, start, length), (shape_of_steps, start_of_steps, length_of_steps), spread = rounding.write(
+            weights, file, shortlist.BLOCK
+        )
     data = (tmp_path / "rounded").read_bytes()
-    (shape, start, length), (shape_of_steps, start_of_steps, length_of_steps) = places["rounded"], places["steps"]
     rounded = np.frombuffer(data[start : start + length], np.uint8).reshape(shape).astype(np.float64) - 128
     steps = np.frombuffer(data[start_of_steps : start_of_steps + length_of_steps], np.float32).reshape(shape_of_steps)
     for scale in (0.01, 1.0, 300.0):
@@ -222,7 +224,7 @@ def test_the_graph_for_all_is_without_it(pair: Pair) -> None:
     import onnx
 
     _, bundle = pair
-    assert bundle.card.format == folders.SHORTLIST_FORMAT
+    assert bundle.card.format == folders.CPU_FORMAT
     plain, listing = (
         onnx.load(bundle.folder / name, load_external_data=False) for name in ("model.onnx", "shortlist.onnx")
     )
@@ -276,7 +278,7 @@ def test_a_lower_precision_does_without(pair: Pair, tmp_path: Path) -> None:
     assert card.graphs is not None
     assert [graph.file for graph in card.graphs] == ["model.onnx", "select.onnx"]
     # What an earlier version reads.
-    assert (bundle.card.format, card.format) == (folders.SHORTLIST_FORMAT, folders.CACHED_FORMAT)
+    assert (bundle.card.format, card.format) == (folders.CPU_FORMAT, folders.CACHED_FORMAT)
     assert not (tmp_path / "made" / "shortlist.onnx").exists()
     old = {path.name for path in graphs.weights_of(bundle.folder, bundle.card)}
     assert old == {"model.onnx", "model.onnx.data", "shortlist.onnx", "shortlist.onnx.data"}

@@ -28,11 +28,11 @@ from zoo.strict import END, Frozen, read
 
 FORMAT = 1
 CACHED_FORMAT = 2  # of a bundle whose graph has a cache: earlier readers would run it wrongly
-SHORTLIST_FORMAT = 3  # of one that has another graph for CPUs, which earlier readers do not know
+CPU_FORMAT = 3  # of one that has more graphs for CPUs, which earlier readers do not know
 CARD, WEIGHTS, TOKENIZER, ADAPTER, SHARED, TARGET_TOKENIZER = (
     "zoo.yaml", "model.safetensors", "tokenizer.json", "adapter.safetensors", "weights.bin", "target_tokenizer.json",
 )  # fmt: skip
-GRAPH, SHORTLIST = manifest.GRAPH, manifest.SHORTLIST
+GRAPH, SHORTLIST, DRAFT = manifest.GRAPH, manifest.SHORTLIST, manifest.DRAFT
 SELECT = "select.onnx"
 REPORT = "report.html"  # of a bundle: for people, and read by nothing of ours
 # Bytes of what is read whole, far above any that we write: a label set of a million names fits.
@@ -141,6 +141,22 @@ class Graph(Frozen):
     outputs: tuple[TensorSpec, ...]
 
 
+def draft_of(model: Graph) -> Graph:
+    """What `draft.onnx` takes and gives beside this graph of a language model: the same of one token of one text."""
+
+    def one(arrays: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            TensorSpec(
+                name=item.name,
+                dtype=item.dtype,
+                shape=tuple(1 if side in ("batch", "length", "kept") else side for side in item.shape),
+            )
+            for item in arrays
+        )
+
+    return Graph(name="draft", file=DRAFT, inputs=one(model.inputs), outputs=one(model.outputs))
+
+
 class Card(Frozen):
     """`zoo.yaml`: the resolved spec, the task, and for a bundle its input and output contract."""
 
@@ -185,9 +201,9 @@ def read_card(folder: Path) -> Card:
         raise BundleError(f"{path} is damaged: it is not UTF-8 ({error.reason} at byte {error.start}).") from error
     data = load_yaml(text, where=str(path))
     version = data.get("format") if isinstance(data, dict) else None
-    if version not in (FORMAT, CACHED_FORMAT, SHORTLIST_FORMAT):
+    if version not in (FORMAT, CACHED_FORMAT, CPU_FORMAT):
         raise BundleError(
-            f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {SHORTLIST_FORMAT}. "
+            f"{path} is of format {str(version)[:20]!r}; this version reads formats {FORMAT} to {CPU_FORMAT}. "
             "Upgrade polyzoo."
         )
     return read(Card, data, where=str(path))

@@ -132,12 +132,14 @@ def export(
     runs_on: Device = "cpu",
     samples: Sequence[Any] | None = None,
     tolerance: float = 1e-4,
+    draft: bool = True,
 ) -> BundleModel:
     """A bundle of a model, or of anything that `load` takes: a checkpoint folder of transformers or timm, too. Or a
     bundle in less than fp32 of one in fp32 (its folder, or what `zoo.runtime.load` gave), for which no torch is needed.
 
     task, labels, tokenizer: as of `load`; ConfigError beside a loaded model or a bundle, which have their own.
-    samples: ConfigError beside a bundle, which was compared with torch when it was made; `tolerance` is nothing to it.
+    samples: ConfigError beside a bundle, which was compared with torch when it was made; `tolerance` and `draft` are
+        nothing to it.
     All others: as of `Model.export`.
     Raises what `load` and `Model.export` raise.
     """
@@ -165,6 +167,7 @@ def export(
         runs_on=runs_on,
         samples=samples,
         tolerance=tolerance,
+        draft=draft,
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from msgspec import structs
 
-from zoo import __version__, bundle, parity, report_card, shortlist, tracing
+from zoo import __version__, bundle, drafting, parity, report_card, shortlist, tracing
 from zoo.errors import ConfigError
 from zoo.modalities.base import Array
 from zoo.predictor import Predictor
@@ -23,6 +23,8 @@ from zoo.tasks import caching
 if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
 
+_FOR_CPUS = (bundle.SHORTLIST, bundle.DRAFT)
+
 
 def export(
     reference: Predictor,
@@ -31,21 +33,29 @@ def export(
     *,
     samples: Sequence[Any] | None = None,
     tolerance: float = 1e-4,
+    draft: bool = True,
 ) -> BundleModel:
     """Write a bundle in fp32 and return it, opened on the CPU.
 
     reference: the predictor over `module`, on the CPU in float32, whose answers the bundle must give.
-    samples: raw inputs to compare on, at least one; built-in ones when None.
+    samples: raw inputs to compare on, at least one; built-in ones when None. draft: of a large language model, whether
+    there is `draft.onnx`, too.
     Raises ParityError, leaving no bundle behind, when the answers differ.
     """
     with bundle.writing(target) as folder:
-        fill(reference, module, folder, samples=samples, tolerance=tolerance)
+        fill(reference, module, folder, samples=samples, tolerance=tolerance, draft=draft)
     # Hashed a moment ago, when its manifest was written.
     return load_bundle(target, verify=False)
 
 
 def fill(
-    reference: Predictor, module: ZooModule, folder: Path, *, samples: Sequence[Any] | None, tolerance: float
+    reference: Predictor,
+    module: ZooModule,
+    folder: Path,
+    *,
+    samples: Sequence[Any] | None,
+    tolerance: float,
+    draft: bool = False,
 ) -> bundle.Card:
     """Write everything of a bundle but its manifest into a folder, and compare it. Returns its card."""
     if samples is not None and len(samples) == 0:
@@ -61,19 +71,19 @@ def fill(
     elif stems:
         outputs, graphs = _write_graphs(module, stems, example, folder, ragged=ragged)
     elif caches:
-        outputs, graphs = _write_cached(module, example, folder)
+        outputs, graphs = _write_cached(module, example, folder, draft=draft)
     else:
         outputs = tracing.write_graph(module, example, folder / bundle.GRAPH, ragged=ragged)
         graphs = None
     reference.encoder.save(folder)
     card = structs.replace(_card(reference, spec, example, outputs), graphs=graphs)
     if graphs and any(graph.file == bundle.SELECT for graph in graphs):
-        listing = any(graph.file == bundle.SHORTLIST for graph in graphs)
-        card = structs.replace(card, format=bundle.SHORTLIST_FORMAT if listing else bundle.CACHED_FORMAT)
+        more = any(graph.file in _FOR_CPUS for graph in graphs)
+        card = structs.replace(card, format=bundle.CPU_FORMAT if more else bundle.CACHED_FORMAT)
     bundle.write_card(folder, card)
     made = load_bundle(folder, packed=True, verify=False)
     found = parity.compare(reference, made, raws, tolerance=tolerance)
-    if card.format == bundle.SHORTLIST_FORMAT:
+    if (folder / bundle.SHORTLIST).is_file():
         # What was compared is the one for CPUs.
         parity.compare_graphs(made.session.run(example), _portable(folder, card).run(example), tolerance=tolerance)
     card = structs.replace(card, parity=found, history=getattr(reference, "history", ()))
@@ -84,7 +94,7 @@ def fill(
 
 def _portable(folder: Path, card: bundle.Card) -> Sessions:
     """The graphs that run anywhere."""
-    graphs = tuple(graph for graph in card.graphs or () if graph.file != bundle.SHORTLIST)
+    graphs = tuple(graph for graph in card.graphs or () if graph.file not in _FOR_CPUS)
     return open_graphs(folder, structs.replace(card, graphs=graphs), packed=False)
 
 
@@ -117,7 +127,7 @@ def _write_graphs(
 
 
 def _write_cached(
-    module: ZooModule, example: dict[str, Array], folder: Path
+    module: ZooModule, example: dict[str, Array], folder: Path, *, draft: bool
 ) -> tuple[dict[str, Array], tuple[bundle.Graph, ...]]:
     """One graph of a language model, for a whole text and for each further token. Returns the outputs of `forward`."""
     ids, mask = example["input_ids"], example["attention_mask"]
@@ -136,8 +146,8 @@ def _write_cached(
     method = "cached_hidden" if short else "cached"
     graph, _ = _write_axes(module, inputs, folder / bundle.GRAPH, method, caching.LANGUAGE)
     graph = structs.replace(graph, outputs=tuple(item for item in graph.outputs if item.name != "hidden"))
-    listing = shortlist.write(folder) if short else None
-    graphs = (graph, tracing.write_select(folder), *([] if listing is None else [listing]))
+    more = (shortlist.write(folder) if short else None, drafting.write(folder, graph) if draft else None)
+    graphs = (graph, tracing.write_select(folder), *(made for made in more if made is not None))
     return _run(module, "forward", example), graphs
 
 

@@ -22,7 +22,7 @@ from zoo.errors import BundleError
 
 MANIFEST, PIECES = "manifest.json", "pieces.json"
 # Of a bundle: named here, where nothing has been imported yet, because one of them is opened first of all.
-GRAPH, SHORTLIST = "model.onnx", "shortlist.onnx"
+GRAPH, SHORTLIST, DRAFT = "model.onnx", "shortlist.onnx", "draft.onnx"
 PIECE = 1 << 24  # bytes
 _FORMAT = 1
 # Far above any that we write: the hashes of a terabyte of weights have 4 MB.

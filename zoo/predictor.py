@@ -21,9 +21,10 @@ from zoo.spec import ModelSpec
 from zoo.tasks import caching
 from zoo.tasks.base import Task, Writer
 from zoo.tasks.feature_extraction import FeatureExtraction
-from zoo.tasks.generation import Checker, Generated, GenerateOptions, Stepper, cut_at_stop, generate, stream
+from zoo.tasks.generation import Generated, GenerateOptions, cut_at_stop, generate, stream
 from zoo.tasks.pieces import pieces_of
 from zoo.tasks.sequences import SequenceOptions, SequenceStepper
+from zoo.tasks.steppers import Checker, Stepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zoo import bundle
+from zoo import bundle, rounding
+from zoo.rounding import STEPS
 from zoo.tasks import caching
 
 if TYPE_CHECKING:
@@ -30,11 +31,9 @@ BLOCK = 32
 LENGTH = 128  # of a shortlist; of random weights, whose logits are close to each other, 64 were enough
 # Weights of an output layer, and the share of its model's, from which on a shortlist is worth its bytes.
 LEAST, _SHARE = 8_000_000, 0.05
-_STEPS = 127  # of int8 on either side of 0
 _SLACK = 1.01  # for float32 in the sums themselves
-_ROWS = 4096  # that are quantised at a time
-_PAGE = 4096
 _OURS = "shortlist."  # names within the graph, among those of the exporter
+ROUNDED = (_OURS + "rounded", _OURS + "steps")
 
 
 def worth(head: int, parameters: int) -> bool:
@@ -55,14 +54,12 @@ def write(folder: Path) -> bundle.Graph | None:
     onnx.save(model, str(folder / bundle.GRAPH))
     if head is None:
         return None
-    rows, width = head.dims
-    weights = _mapped(head, folder)
     beside = folder / f"{bundle.SHORTLIST}.data"
-    spread, places = _write_rounded(weights, beside)
-    _extend(model.graph, head.name, rows, width, spread)
-    kinds = {"rounded": onnx.TensorProto.UINT8, "steps": onnx.TensorProto.FLOAT}
-    for name, (shape, start, length) in places.items():
-        model.graph.initializer.append(_beside(_OURS + name, kinds[name], shape, beside.name, start, length))
+    with beside.open("wb") as file:
+        found = rounding.write(rounding.mapped(head, folder), file, BLOCK)
+    tensors = rounding.tensors(found, ROUNDED, beside.name)
+    _extend(model.graph, head.name, rounding.attributes(tensors[0]), found.spread)
+    model.graph.initializer.extend(tensors)
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     onnx.save(model, str(folder / bundle.SHORTLIST))
     return bundle.Graph(
@@ -99,7 +96,7 @@ def _turn(graph: Any, last: Any, head: Any, folder: Path) -> None:
     """Weights `[H, V]`, as the exporter writes those that nothing else uses, token by token: their rows are read."""
     import onnx
 
-    there = _mapped(head, folder, mode="r+")
+    there = rounding.mapped(head, folder, mode="r+")
     there.reshape(-1)[:] = np.ascontiguousarray(there.T).reshape(-1)
     there.flush()
     head.dims.reverse()
@@ -108,40 +105,11 @@ def _turn(graph: Any, last: Any, head: Any, folder: Path) -> None:
     graph.node.insert(list(graph.node).index(last), turned)
 
 
-def _mapped(tensor: Any, folder: Path, mode: Any = "r") -> Any:
-    said = {entry.key: entry.value for entry in tensor.external_data}
-    place, offset = folder / said["location"], int(said.get("offset", 0))
-    return np.memmap(place, np.float32, mode=mode, offset=offset, shape=tuple(tensor.dims))
-
-
-def _write_rounded(weights: Array, path: Path) -> tuple[Array, dict[str, tuple[tuple[int, ...], int, int]]]:
-    """The weights as `MatMulNBits` wants them, in a file: shape, place and bytes of each array.
-
-    Returns too, of each block, the largest sum of a token's weights there, in its own steps: float32 `[H / 32]`.
-    """
-    rows, width = weights.shape
-    blocks = width // BLOCK
-    steps = np.empty((rows, blocks), dtype=np.float32)
-    spread = np.zeros(blocks, dtype=np.float32)
-    with path.open("wb") as file:
-        for start in range(0, rows, _ROWS):
-            part = np.asarray(weights[start : start + _ROWS]).reshape(-1, blocks, BLOCK)
-            step = np.abs(part).max(axis=-1) / np.float32(_STEPS)
-            rounded = np.rint(part / np.where(step > 0, step, 1)[..., None])
-            file.write((rounded + (_STEPS + 1)).astype(np.uint8).tobytes())
-            steps[start : start + _ROWS] = step
-            spread = np.maximum(spread, np.abs(rounded).sum(axis=-1).max(axis=0))
-        size = file.tell()
-        file.write(b"\0" * (-size % _PAGE))
-        place = file.tell()
-        file.write(steps.tobytes())
-    return spread, {"rounded": ((rows, blocks, BLOCK), 0, size), "steps": ((rows, blocks), place, steps.nbytes)}
-
-
-def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> None:
+def _extend(graph: Any, weights: str, product: dict[str, Any], spread: Array) -> None:
     """Put shortlists of the places that are asked for into a graph; where that is none they cost nothing."""
     from onnx import helper, numpy_helper
 
+    rows, width = product["N"], product["K"]
     count = min(LENGTH, rows - 1)
     constants = {
         "flat": np.array([-1, width], dtype=np.int64),
@@ -151,7 +119,7 @@ def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> N
         "one_more": np.array([count + 1], dtype=np.int64),
         "parts": np.array([count, 1], dtype=np.int64),
         "half": np.float32(_SLACK / 2),
-        "spread": (spread * np.float32(_SLACK / (2 * _STEPS))).astype(np.float32),
+        "spread": (spread * np.float32(_SLACK / (2 * STEPS))).astype(np.float32),
         "no_tokens": np.zeros((0, 0), dtype=np.int64),
         "no_logits": np.zeros((0, 0), dtype=np.float32),
         "no_rest": np.zeros(0, dtype=np.float32),
@@ -165,8 +133,7 @@ def _extend(graph: Any, weights: str, rows: int, width: int, spread: Array) -> N
     listing = [
         node("Gather", ["hidden", caching.LISTED], ["wanted"], axis=1),
         node("Reshape", ["wanted", "flat"], ["states"]),
-        node("MatMulNBits", ["states", "rounded", "steps"], ["about"], domain="com.microsoft", K=width, N=rows, bits=8,
-             block_size=BLOCK, accuracy_level=4),
+        node("MatMulNBits", ["states", "rounded", "steps"], ["about"], domain="com.microsoft", **product),
         node("Reshape", ["states", "blocks"], ["blockwise"]),
         node("Abs", ["blockwise"], ["absolute"]),
         node("ReduceSum", ["absolute", "last"], ["sums"], keepdims=0),
@@ -212,13 +179,3 @@ def _kind(dtype: str) -> int:
     from onnx import helper
 
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-
-
-def _beside(name: str, kind: int, shape: Any, file: str, offset: int, length: int) -> Any:
-    """A tensor in a file beside the graph."""
-    import onnx
-
-    tensor = onnx.TensorProto(name=name, data_type=kind, dims=shape, data_location=onnx.TensorProto.EXTERNAL)
-    for key, value in (("location", file), ("offset", offset), ("length", length)):
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from zoo.backends.module import ZooModule
     from zoo.backends.running import TorchEmbed, TorchForward
     from zoo.backends.sequences import CachedSequences
-    from zoo.tasks.generation import Stepper
+    from zoo.tasks.steppers import Stepper
 
 _CONVOLUTIONS = ("timm", "torchvision")
 PREFIXES = ("timm:", "torchvision:", "torchaudio:", "hf:")

@@ -27,7 +27,7 @@ _KEPT = 2**30  # bytes of keys and values that may stay on the device between tw
 
 @final
 class FixedStepper:
-    """`zoo.tasks.generation.Stepper` whose step is one CUDA graph. Not for two generations at a time.
+    """`zoo.tasks.steppers.Stepper` whose step is one CUDA graph. Not for two generations at a time.
 
     Prompts are read as by `CachedStepper`, and their keys and values move into a room for more of them, twice as large
     each time it is full. Rows that `select` leaves out are still computed, until half of all are left: another number

@@ -85,6 +85,13 @@ def export(
     tolerance: Annotated[
         float, typer.Option(help="Allowed difference of any output, times the larger of 1 and the largest output.")
     ] = 1e-4,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft/--no-draft",
+            help="With an int8 copy of a large language model, which lets it write faster on a CPU.",
+        ),
+    ] = True,
     layout: Annotated[
         str,
         typer.Option(metavar="bundle|triton", help="triton: into a model repository of Triton; of a bundle, too."),
@@ -135,6 +142,7 @@ def export(
             runs_on=runs_on,  # type: ignore[arg-type]  # export() checks it
             samples=samples or None,
             tolerance=tolerance,
+            draft=draft,
         )
         written = [target] if layout == "bundle" else _laid_out(place, model, target, layout, runs_on)
     found, quality = made.card.parity, made.card.quality

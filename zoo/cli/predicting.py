@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from zoo import terminal
 from zoo.cli.inputs import as_raw, question_inputs, read_inputs
 from zoo.cli.loading import (
     PRETRAINED,
@@ -26,24 +24,9 @@ from zoo.cli.loading import (
     Weights,
     load_predictor,
 )
-from zoo.cli.outputs import print_stream, written
-from zoo.cli.shared import emit, names, note, number_or, readable
+from zoo.cli.outputs import print_answers, print_stream, written
+from zoo.cli.shared import names, number_or, readable
 from zoo.errors import ConfigError
-from zoo.results import (
-    Answer,
-    Classification,
-    Detection,
-    Entity,
-    FilledMask,
-    Generation,
-    MultiLabel,
-    NextSentence,
-    Regression,
-    RowError,
-    Segmentation,
-    Speech,
-    Transcript,
-)
 
 _ANSWERS = "Of labels, objects and vectors"
 _WRITTEN = "Of texts that are written"
@@ -127,6 +110,10 @@ def predict(
     ] = None,
     prompt_lookup_num_tokens: Annotated[
         int | None, typer.Option(help="Tokens guessed at once by the text so far; 0: none.", rich_help_panel=_WRITTEN)
+    ] = None,
+    num_assistant_tokens: Annotated[
+        int | None,
+        typer.Option(help="Tokens drafted at once by a bundle's int8 copy; 0: none.", rich_help_panel=_WRITTEN),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the drawing, or of the noise.", rich_help_panel=_WRITTEN)] = None,
     min_new_tokens: Annotated[
@@ -289,6 +276,7 @@ def predict(
         "top_p": top_p,
         "repetition_penalty": repetition_penalty,
         "prompt_lookup_num_tokens": prompt_lookup_num_tokens,
+        "num_assistant_tokens": num_assistant_tokens,
         "seed": seed,
         "min_new_tokens": min_new_tokens,
         "num_beams": num_beams,
@@ -336,63 +324,6 @@ def predict(
         **options,
     )
     answered = zip(results, shown, strict=False)
-    _print(answered if output is None else written(answered, output, several=len(every) > 1 or "-" in every), as_json)
-
-
-def _print(answered: Iterable[tuple[Any, str]], as_json: bool) -> None:
-    failed = 0
-    for result, text in answered:
-        failed += isinstance(result, RowError)
-        if as_json:
-            emit({"input": text, "error" if isinstance(result, RowError) else "result": result}, indent=None)
-        else:
-            typer.echo("\n".join([terminal.fit(text, 80), *(f"  {line}" for line in _lines(result))]))
-    if failed:
-        note(f"zoo: {failed} input{'s' * (failed != 1)} could not be used; the reasons stand in the results' places.")
-        raise typer.Exit(1)
-
-
-def _lines(result: Any) -> list[str]:
-    """A result for people."""
-    match result:
-        case Classification():
-            return [f"{score:.4f}  {label}" for label, score in result.top or ((result.label, result.score),)]
-        case MultiLabel():
-            found = [f"{score:.4f}  {label}" for label, score in zip(result.labels, result.scores, strict=True)]
-            return found or ["no label"]
-        case Answer():
-            return [_answer(answer) for answer in result.top or (result,)]
-        case Regression():
-            return [f"{result.value:.6g}"]
-        case Generation():
-            return result.text.splitlines() or [""]
-        case Transcript():
-            timed = [f"{part.start:7.2f} - {part.end:7.2f}  {part.text}" for part in result.segments or result.words]
-            return timed or [result.text]
-        case Speech():
-            return [f"{result.seconds:.2f} s of speech, {result.sampling_rate} Hz"]
-        case NextSentence():
-            return [f"{result.score:.4f}  {'follows' if result.follows else 'does not follow'}"]
-        case FilledMask():
-            return [f"{result.score:.4f}  {result.text!r}  {result.sequence}"]
-        case Entity():
-            return [f"{result.label}  {result.text!r}  {result.start}:{result.end}  {result.score:.4f}"]
-        case Detection():
-            return [f"{result.score:.4f}  {result.label}  {tuple(round(edge, 1) for edge in result.box)}"]
-        case Segmentation():
-            return [f"{segment.area:7.2%}  {segment.score:.4f}  {segment.label}" for segment in result.segments]
-        case RowError():
-            return [f"{result.error}: {result.message}"]
-        case list():
-            return [line for item in result for line in _lines(item)] or ["nothing found"]
-        case _:
-            values = [f"{value:.4f}" for value in result[:6].tolist()]
-            return [f"{result.dtype} [{', '.join(map(str, result.shape))}]: {', '.join(values)}, ..."]
-
-
-def _answer(answer: Answer) -> str:
-    return (
-        f"{answer.score:.4f}  {answer.start}:{answer.end}  {answer.text!r}"
-        if answer.text
-        else (f"{answer.score:.4f}  no answer")
+    print_answers(
+        answered if output is None else written(answered, output, several=len(every) > 1 or "-" in every), as_json
     )

@@ -63,6 +63,7 @@ def export(
     *,
     samples: Sequence[Any] | None = None,
     tolerance: float = 1e-4,
+    draft: bool = False,
 ) -> BundleModel:
     """Write a bundle of the wanted precision and return it, opened on the CPU. Arguments as of `exporting.export`.
 
@@ -71,7 +72,7 @@ def export(
     """
     check(wanted.precision)
     with bundle.writing(target) as folder:
-        card = exporting.fill(reference, module, folder, samples=samples, tolerance=tolerance)
+        card = exporting.fill(reference, module, folder, samples=samples, tolerance=tolerance, draft=draft)
         _reduce(folder, card, wanted)
     # Hashed a moment ago, when its manifest was written.
     return load_bundle(target, verify=False)

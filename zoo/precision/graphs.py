@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import structs
 
 from zoo import tracing
-from zoo.bundle import CACHED_FORMAT, GRAPH, SELECT, SHARED, SHORTLIST, Card, TensorSpec
+from zoo.bundle import CACHED_FORMAT, DRAFT, GRAPH, SELECT, SHARED, SHORTLIST, Card, TensorSpec
 from zoo.modalities.base import Array
 from zoo.precision.source import Conversion, Source, write
 from zoo.runtime import BundleModel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onnx import NodeProto
 
 Arrays = Mapping[str, Array]
+_FOR_CPUS = (SHORTLIST, DRAFT)
 
 
 @final
@@ -107,8 +108,8 @@ def contract(card: Card, folder: Path) -> Card:
         if graph.file == SELECT
         else structs.replace(graph, inputs=told(graph.inputs), outputs=told(graph.outputs))
         for graph in card.graphs
-        # It is of fp32's weights, and an output layer in int8 is as quick.
-        if graph.file != SHORTLIST
+        # They are of fp32's weights, and all of a model in int8 is quicker.
+        if graph.file not in _FOR_CPUS
     )
     return structs.replace(card, graphs=graphs, format=CACHED_FORMAT)
 
@@ -126,12 +127,12 @@ def files_of(card: Card) -> dict[str, str]:
     """Name and file of each graph that is the model, or a part of it."""
     if card.graphs is None:
         return {"model": GRAPH}
-    return {graph.name: graph.file for graph in card.graphs if graph.file not in (SELECT, SHORTLIST)}
+    return {graph.name: graph.file for graph in card.graphs if graph.file not in (SELECT, *_FOR_CPUS)}
 
 
 def weights_of(folder: Path, card: Card) -> list[Path]:
     """The files that a precision changes."""
-    names = [name for file in (*files_of(card).values(), SHORTLIST) for name in (file, f"{file}.data")]
+    names = [name for file in (*files_of(card).values(), *_FOR_CPUS) for name in (file, f"{file}.data")]
     return [folder / name for name in (*names, SHARED) if (folder / name).is_file()]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, final
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from zoo import bundle
 from zoo.errors import BundleError
 from zoo.modalities.base import Array
+from zoo.runtime.draft import Draft
 from zoo.runtime.session import Device, Session
 from zoo.runtime.shortlist import MOST_ROWS, Shortlist
 from zoo.tasks import caching
@@ -24,7 +26,7 @@ class CachedSession:
     """Two sessions as one: the model's, whose `run` reads whole texts, and what takes rows out of its cache.
 
     exact: whether a token's numbers are the same whatever is read with it, but for rounding. shortlist: of the tokens
-    that may be the most probable, where there is one.
+    that may be the most probable; draft: of what may follow; where there is one.
     """
 
     def __init__(
@@ -35,9 +37,11 @@ class CachedSession:
         *,
         exact: bool,
         shortlist: Shortlist | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self.exact = exact
         self.shortlist = shortlist
+        self.draft = draft
         self._past = past_of(model, inputs, {"input_ids", "attention_mask"})
         self.model = model
         self.select = check_select(select)
@@ -68,9 +72,9 @@ class CachedSession:
 
 @final
 class CachedGraph:
-    """`zoo.tasks.generation.Stepper` over a graph with a cache; prompts may be padded on either side.
+    """`zoo.tasks.steppers.Stepper` over a graph with a cache; prompts may be padded on either side.
 
-    narrow: of `zoo.tasks.generation.Narrowing`.
+    narrow: of `zoo.tasks.steppers.Narrowing`.
     """
 
     def __init__(self, session: CachedSession) -> None:
@@ -79,6 +83,9 @@ class CachedGraph:
         self._doubts = 0
         self._mask: Array = np.zeros((0, 0), dtype=np.int64)
         self._cache: dict[str, Any] = {}
+        # By how much the tokens of a draft led: of the one to check, and of the one that was checked last.
+        self._leads: list[float] = []
+        self._checked: list[float] = []
 
     def start(self, input_ids: Array, attention_mask: Array) -> Array:
         self._mask = np.asarray(attention_mask, dtype=np.int64)
@@ -100,11 +107,40 @@ class CachedGraph:
         return self._session.exact and caching.POSITIONS in self._session.model.inputs
 
     def check(self, tokens: Array) -> Array:
+        self._checked, self._leads = self._leads, []
         return self._further(np.asarray(tokens, dtype=np.int64)[None])
 
     def forget(self, count: int) -> None:
         # Their keys and values stay where they are, on whichever device, and are seen by none.
         self._mask[:, -count:] = 0
+        if self._checked and self.narrow and self._session.draft is not None:
+            self._session.draft.mistaken(self._checked[-count])
+
+    @property
+    def drafts(self) -> bool:
+        draft = self._session.draft
+        return draft is not None and draft.session() is not None
+
+    def draft(self, token: int, most: int, choose: Callable[[Array], int]) -> Array:
+        draft, found = self._session.draft, [token]
+        session = None if draft is None else draft.session()
+        if draft is None or session is None:
+            return _NOWHERE
+        mask, cache, self._leads = self._mask, self._cache, []
+        with draft.trying():
+            while len(found) <= most:
+                mask = np.concatenate([mask, np.ones((1, 1), dtype=np.int64)], axis=1)
+                inputs = caching.step(np.array([found[-1:]]), mask, np.zeros(1, dtype=np.int64), cache)
+                with draft.timed(drafting=True):
+                    arrays, cache = session.run_held(inputs, self._session.held)
+                logits = _in_rows(arrays["logits"])[0]
+                if (token := choose(logits)) < 0:
+                    break
+                found.append(token)
+                self._leads.append(_lead(logits, token))
+                if self.narrow and self._leads[-1] < draft.doubt:
+                    break
+        return np.array(found[1:], dtype=np.int64)
 
     def select(self, rows: Array) -> None:
         self._mask = self._mask[rows]
@@ -122,6 +158,13 @@ class CachedGraph:
         """What follows each of these tokens, int64 `[B, T]`: float32 `[B * T, V]`."""
         # A new token's position is the number of real ones before it, on whichever side the padding is.
         self._mask = np.concatenate([self._mask, np.ones_like(ids)], axis=1)
+        draft = self._session.draft
+        alone = draft is not None and ids.size == 1 and self._session.model.packed
+        with draft.timed(drafting=False) if draft is not None and alone else nullcontext():
+            return self._logits(ids)
+
+    def _logits(self, ids: Array) -> Array:
+        """The same, of tokens that the mask has already."""
         places, past, rows = np.arange(ids.shape[1]), self._cache, ids.size
         whole = caching.step(ids, self._mask, places, past)
         shortlist = self._shortlist(rows)
@@ -154,6 +197,13 @@ class CachedGraph:
 def _in_rows(array: Array) -> Array:
     """`[B, T, N]` as float32 `[B * T, N]`."""
     return np.asarray(array, dtype=np.float32).reshape(-1, array.shape[-1])
+
+
+def _lead(logits: Array, token: int) -> float:
+    """By how much a token's logit is above all others of `[V]`."""
+    others = logits.copy()
+    others[token] = -np.inf
+    return float(logits[token] - others.max())
 
 
 def _needed(mask: Array) -> int:

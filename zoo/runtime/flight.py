@@ -15,7 +15,8 @@ import numpy as np
 from zoo.inference import limits_of
 from zoo.modalities.base import Array, Example
 from zoo.results import Generation, RowError
-from zoo.tasks.generation import Generated, GenerateOptions, Row, Stepper, begun, further, most_probable, narrow
+from zoo.tasks.generation import Generated, GenerateOptions, Row, begun, further, most_probable, narrow
+from zoo.tasks.steppers import Stepper
 
 # Tokens, padded, that are read at once while others wait: what a batch of texts may cost.
 _PROMPTS = limits_of("auto", "text", writing=True).cost or 2048

@@ -16,15 +16,17 @@ from zoo.modalities.base import Array
 from zoo.predictor import Predictor, labels_for
 from zoo.runtime.caching import CachedGraph, CachedSession
 from zoo.runtime.caching_sequences import CachedSequences, CachedSequenceSession
+from zoo.runtime.draft import Draft
 from zoo.runtime.flight import Flight, Joinable
 from zoo.runtime.sequences import GraphSequences, SequenceSession
 from zoo.runtime.session import Ahead, How, Session
 from zoo.runtime.shortlist import Shortlist
 from zoo.runtime.towers import TowerSessions
 from zoo.tasks import get, make
-from zoo.tasks.generation import GenerateOptions, Stepper
+from zoo.tasks.generation import GenerateOptions
 from zoo.tasks.rerunning import RerunStepper
 from zoo.tasks.sequences import SequenceStepper
+from zoo.tasks.steppers import Stepper
 
 if TYPE_CHECKING:
     from zoo.spec import Pooling
@@ -146,12 +148,14 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
         session = session_of(bundle.GRAPH)
         session.promise(card.inputs, card.outputs)
         return session
-    more = next((graph for graph in card.graphs if graph.file == bundle.SHORTLIST), None)
+    more, guesses = (
+        next((graph for graph in card.graphs if graph.file == file), None) for file in (bundle.SHORTLIST, bundle.DRAFT)
+    )
     # On a GPU all logits are there as soon.
     listing = how.get("device", "cpu") == "cpu"
-    found, contracts = {}, {graph.name: graph.inputs for graph in card.graphs}
+    found, contracts = {}, {graph.name: graph for graph in card.graphs}
     for graph in card.graphs:
-        if graph is more:
+        if graph is more or graph is guesses:
             continue
         meant = _extended(graph, more) if listing and more is not None and graph.file == bundle.GRAPH else graph
         found[graph.name] = session_of(meant.file)
@@ -161,9 +165,16 @@ def open_graphs(folder: Path, card: bundle.Card, ahead: Ahead | None = None, **h
     if set(found) == {"model", "select"}:
         model = found["model"]
         shortlist = Shortlist(model.graph, _vocabulary(card)) if model.graph.name == bundle.SHORTLIST else None
-        return CachedSession(model, found["select"], contracts["model"], exact=_exact(card), shortlist=shortlist)
+        return CachedSession(
+            model,
+            found["select"],
+            contracts["model"].inputs,
+            exact=_exact(card),
+            shortlist=shortlist,
+            draft=_draft(folder, contracts["model"], guesses, **how) if listing and guesses is not None else None,
+        )
     if set(found) == {"encoder", "decoder", "select"}:
-        return CachedSequenceSession(**found, inputs=contracts["decoder"])
+        return CachedSequenceSession(**found, inputs=contracts["decoder"].inputs)
     if set(found) != {"encoder", "decoder"}:
         raise BundleError(
             f"{folder} has the graphs {', '.join(found)}; this version runs an encoder and a decoder, two towers, "
@@ -179,6 +190,20 @@ def _extended(graph: bundle.Graph, more: bundle.Graph) -> bundle.Graph:
     return bundle.Graph(
         name=more.name, file=more.file, inputs=graph.inputs + more.inputs, outputs=graph.outputs + more.outputs
     )
+
+
+def _draft(folder: Path, model: bundle.Graph, graph: bundle.Graph, **how: Unpack[How]) -> Draft:
+    """What drafts for a model's graph, of whose contract its own must be. It is opened later, beside the answers."""
+    if graph != bundle.draft_of(model):
+        raise BundleError(f"{graph.file}: its card says that it takes and gives something else than {model.file}.")
+    later: How = {**how, "packed": False}
+
+    def open_it() -> Session:
+        session = Session(folder / graph.file, **later)
+        session.promise(graph.inputs, graph.outputs)
+        return session
+
+    return Draft(open_it)
 
 
 def _vocabulary(card: bundle.Card) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, final
 import numpy as np
 
 from zoo.errors import BundleError, ConfigError, DeviceError, missing
+from zoo.manifest import DRAFT
 from zoo.runtime.graphs import check_graph
 from zoo.runtime.successor import Successor
 
@@ -63,6 +64,8 @@ class Session:
         size = check_graph(graph)
         providers = _providers(ort, device, fallback=fallback or device == "auto")
         unpacked = not packed and size >= _LARGE and providers == [_CPU]
+        # Two graphs that take turns: threads of one that wait for work would have the cores of the other.
+        rests = (graph.parent / DRAFT).is_file()
 
         def again(options: Any) -> Any:
             # Before, for what was never checked is not opened; and after, for what came in between does not answer.
@@ -71,11 +74,15 @@ class Session:
             _check_same(graph, opened)
             return session
 
-        self._session = _open(ort, graph, _options(ort, threads=threads, spin=spin, unpacked=unpacked), providers)
+        self._session = _open(
+            ort, graph, _options(ort, threads=threads, spin=spin, rests=rests, unpacked=unpacked), providers
+        )
         # ONNX Runtime falls back to the CPU without an error when CUDA's libraries don't load.
         if device == "cuda" and not fallback and "CUDAExecutionProvider" not in self._session.get_providers():
             raise DeviceError(_no_cuda("ONNX Runtime could not load its CUDA provider"))
-        self._successor = Successor(self, again, _options(ort, threads=threads, spin=spin)) if unpacked else None
+        self._successor = (
+            Successor(self, again, _options(ort, threads=threads, spin=spin, rests=rests)) if unpacked else None
+        )
         active = self._session.get_providers()
         self.device: Device = "cuda" if active and active[0] == "CUDAExecutionProvider" else "cpu"
         self.threads = threads or cores()
@@ -99,6 +106,12 @@ class Session:
                 twin._promised = self._promised
                 self._twin = twin
         return self._twin or self
+
+    def lay_out(self) -> None:
+        """Begin with what `packed` says, whatever was asked so far."""
+        successor = self._successor
+        if successor is not None:
+            successor.begin()
 
     @property
     def packed(self) -> bool:
@@ -247,13 +260,15 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _options(ort: Any, *, threads: int | None, spin: bool, unpacked: bool = False) -> Any:
+def _options(ort: Any, *, threads: int | None, spin: bool, rests: bool, unpacked: bool = False) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if threads is not None:
         options.intra_op_num_threads = threads
     if not spin:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    elif rests:
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     if unpacked:
         options.add_session_config_entry("session.disable_prepacking", "1")
     return options

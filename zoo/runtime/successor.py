@@ -25,14 +25,23 @@ class Successor:
         self._options = options
         self._lock = threading.Lock()
         self._questions = 0
+        self._begun = False
 
     def asked(self) -> None:
         """Note a question to the owner."""
         with self._lock:
             self._questions += 1
+            enough = self._questions == 2
+        if enough:
+            self.begin()
+
+    def begin(self) -> None:
+        """Make it now, if that has not begun."""
+        with self._lock:
             owner = self._owner()
-            if self._questions != 2 or owner is None:
+            if self._begun or owner is None:
                 return
+            self._begun = True
             # A daemon, so that the end of the process does not wait for it before it is told to give up.
             thread = threading.Thread(target=self._work, name="zoo-successor", daemon=True)
             weakref.finalize(owner, _give_up, self._options, thread)

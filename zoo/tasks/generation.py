@@ -7,18 +7,20 @@ prompt and a seed always give the same text, whatever else is in the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from zoo.errors import ConfigError, InputError, ZooError
 from zoo.modalities.base import Array, pad
 from zoo.tasks.arrays import softmax
-from zoo.tasks.lookup import Lookup
+from zoo.tasks.guessing import Drafts, Lookup
+from zoo.tasks.steppers import Checker, Drafting, Narrowing, Stepper
 
 # Each has logits of its own, as large as the vocabulary.
 _MOST_GUESSED = 64
+_NONE: Array = np.zeros(0, dtype=np.int64)
 
 FinishReason = Literal["length", "eos", "stop"]
 
@@ -34,7 +36,9 @@ class GenerateOptions:
     repetition_penalty: the logits of tokens that the row already has are divided by it, negative ones multiplied
     (CTRL, arXiv:1909.05858). seed: of the drawing. stop: texts that end the generation; they are cut off.
     prompt_lookup_num_tokens: so many tokens are guessed at once where a text that is alone in its batch says what it
-    said before, 0 for none and up to 64. It changes the time, and no token but by rounding.
+    said before, 0 for none and up to 64. num_assistant_tokens: so many at most are drafted at once by a bundle's int8
+    copy of itself where there is no such guess, of a text that is not drawn, on a CPU. Both change the time, and no
+    token but by rounding.
     """
 
     max_new_tokens: int = 50
@@ -46,6 +50,7 @@ class GenerateOptions:
     seed: int = 0
     stop: tuple[str, ...] = ()
     prompt_lookup_num_tokens: int = 5
+    num_assistant_tokens: int = 7
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -59,9 +64,10 @@ class GenerateOptions:
         penalty = self.repetition_penalty
         _require(_number(penalty) and penalty > 0, "repetition_penalty", penalty, "a number above 0, 1 for none")
         _require(_whole(self.seed, 0), "seed", self.seed, "a whole number, 0 or more")
-        guessed = self.prompt_lookup_num_tokens
         hint = f"a whole number up to {_MOST_GUESSED}, 0 for no guesses"
-        _require(_whole(guessed, 0) and guessed <= _MOST_GUESSED, "prompt_lookup_num_tokens", guessed, hint)
+        for name in ("prompt_lookup_num_tokens", "num_assistant_tokens"):
+            guessed = getattr(self, name)
+            _require(_whole(guessed, 0) and guessed <= _MOST_GUESSED, name, guessed, hint)
         texts = all(isinstance(text, str) and text for text in stop)
         _require(texts, "stop", self.stop, "one text or several, not empty")
 
@@ -77,47 +83,6 @@ class Generated:
 
     tokens: tuple[int, ...]
     finish_reason: FinishReason
-
-
-class Stepper(Protocol):
-    """A language model, one token further at a time. All logits are float32 `[B, V]`, of the next token."""
-
-    def start(self, input_ids: Array, attention_mask: Array) -> Array:
-        """Both int64 `[B, T]`, padded on the left: the last column is every prompt's last token."""
-
-    def advance(self, tokens: Array) -> Array:
-        """tokens: int64 `[B]`, one more for each row."""
-
-    def best(self, tokens: Array) -> Array:
-        """As `advance`, but what comes is `most_probable` of the logits, which need not leave their device."""
-
-    def select(self, rows: Array) -> None:
-        """Go on with these rows alone, in this order. rows: int64 indices into the current batch, each once."""
-
-
-@runtime_checkable
-class Checker(Protocol):
-    """A stepper that reads several tokens of a row at once, where that row is the only one."""
-
-    @property
-    def checks(self) -> bool:
-        """Whether it can, and with no other numbers than one by one but for rounding."""
-
-    def check(self, tokens: Array) -> Array:
-        """tokens: int64 `[T]`, more of the row. float32 logits `[T, V]` of what follows each of them."""
-
-    def forget(self, count: int) -> None:
-        """Go on as if the last so many of those tokens had not come."""
-
-
-@runtime_checkable
-class Narrowing(Protocol):
-    """A stepper that may be quicker where no more than the most probable token is asked for.
-
-    narrow: whether it is. Other logits may come as -inf then.
-    """
-
-    narrow: bool
 
 
 def generate(
@@ -200,8 +165,8 @@ def further(row: Row, stepper: Stepper) -> int | None:
     """A step of a row that is alone: it takes what was guessed right, and this is the token after that, which it has
     still to take. None where a guess was its end."""
     checker = stepper if isinstance(stepper, Checker) and stepper.checks else None
-    guessed = row.guess() if checker is not None else ()
-    if checker is None or not len(guessed):
+    guessed, source = (_NONE, None) if checker is None else _guessed(row, checker)
+    if checker is None or source is None:
         last = np.array(row.tokens[-1:], dtype=np.int64)
         return int(stepper.best(last)[0]) if row.options.greedy else row.draw(stepper.advance(last)[0])
     logits = checker.check(np.array([row.tokens[-1], *guessed], dtype=np.int64))
@@ -209,13 +174,23 @@ def further(row: Row, stepper: Stepper) -> int | None:
         chosen = row.choose(logits[right])
         if chosen != token:
             checker.forget(len(guessed) - right)
-            row.lookup.learn(right)
+            source.learn(right, len(guessed))
             return chosen
         row.take(chosen)
         if row.finished is not None:
             return None
-    row.lookup.learn(len(guessed))
+    source.learn(len(guessed), len(guessed))
     return row.choose(logits[-1])
+
+
+def _guessed(row: Row, checker: Checker) -> tuple[Array, Lookup | Drafts | None]:
+    """What may follow, and whose guess that is."""
+    guessed = row.guess()
+    if len(guessed):
+        return guessed, row.lookup
+    if isinstance(checker, Drafting) and checker.drafts and (most := row.drafts.size(row.room)):
+        guessed = checker.draft(row.tokens[-1], most, row.rehearsal())
+    return guessed, row.drafts if len(guessed) else None
 
 
 def narrow(stepper: Stepper, rows: Sequence[Row]) -> None:
@@ -271,12 +246,15 @@ class Row:
     given: int = 0
     rng: np.random.Generator = field(init=False)
     lookup: Lookup = field(init=False)
+    drafts: Drafts = field(init=False)
 
     def __post_init__(self) -> None:
         if not len(self.prompt):
             raise InputError("The prompt has no tokens. Give a text to continue.")
         self.rng = np.random.default_rng(self.options.seed)
         self.lookup = Lookup(self.options.prompt_lookup_num_tokens)
+        # What is drawn depends on how close to each other all are, and is guessed wrong too often.
+        self.drafts = Drafts(0 if self.options.do_sample else self.options.num_assistant_tokens)
 
     def draw(self, logits: Array) -> int:
         """The next token, by logits `[V]`."""
@@ -286,9 +264,28 @@ class Row:
         """The same, and -1 where the most probable one is asked for and a logit is no number."""
         return int(most_probable(logits[None])[0]) if self.options.greedy else self.draw(logits)
 
+    @property
+    def room(self) -> int:
+        """Tokens that may be guessed: with one more it is no longer than was asked for."""
+        return self.options.max_new_tokens - len(self.tokens) - 1
+
     def guess(self) -> Array:
-        """int64 `[G]`, what may follow: with one token more it is no longer than was asked for."""
-        return self.lookup.guess(self._text(), self.options.max_new_tokens - len(self.tokens) - 1)
+        """int64 `[G]`, what may follow by the text so far."""
+        return self.lookup.guess(self._text(), self.room)
+
+    def rehearsal(self) -> Callable[[Array], int]:
+        """What would choose this row's next tokens, one after the other, and leaves the row as it is.
+
+        -1 behind an end-of-text token, and where a logit is no number.
+        """
+        other = Row(self.prompt, replace(self.options, stop=()), self.eos_id, self.decode, list(self.tokens))
+
+        def choose(logits: Array) -> int:
+            if other.finished is not None or np.isnan(logits).any():
+                return -1
+            return other.take(other.choose(logits))
+
+        return choose
 
     def take(self, token: int) -> int:
         """See whether the next token is the last. Raises ZooError for -1, which is none."""

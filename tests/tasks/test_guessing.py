@@ -9,7 +9,7 @@ from tests.tasks.test_generation import EOS, PAD, model, random_model, text_of
 from zoo.errors import ConfigError, ZooError
 from zoo.modalities.base import Array
 from zoo.tasks.generation import Generated, GenerateOptions, generate, stream
-from zoo.tasks.lookup import Lookup
+from zoo.tasks.guessing import Lookup
 from zoo.tasks.rerunning import RerunStepper
 
 
@@ -47,12 +47,12 @@ def test_wrong_guesses_make_it_pause_longer_and_longer() -> None:
     pauses = []
     for _ in range(7):
         pauses.append(steps_until_a_guess())
-        lookup.learn(0)
+        lookup.learn(0, 4)
     assert pauses == [0, 1, 2, 4, 8, 16, 16]
     steps_until_a_guess()
-    lookup.learn(1)
+    lookup.learn(1, 4)
     assert steps_until_a_guess() == 0
-    lookup.learn(0)
+    lookup.learn(0, 4)
     assert steps_until_a_guess() == 1
 
 
