@@ -7,7 +7,7 @@ the output layer where `shortlist.onnx` has rounded it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,20 +44,23 @@ def write(folder: Path, graph: bundle.Graph) -> bundle.Graph | None:
     if sum(matrix.sides[0] * matrix.sides[1] for matrix in found.values()) < LEAST:
         return None
     beside = folder / f"{bundle.DRAFT}.data"
-    made: dict[str, tuple[Any, Any]] = {}
+    # By the weights, and which way round they are multiplied by.
+    made: dict[tuple[str, bool], tuple[Any, Any]] = {}
     with beside.open("wb") as file:
         for place, node in enumerate(model.graph.node):
             if (matrix := found.get(node.output[0])) is None:
                 continue
-            name = matrix.table.name
-            if name not in made:
+            name, across = matrix.table.name, matrix.across
+            if (name, across) not in made:
                 weights = rounding.mapped(matrix.table, folder)
-                names = (f"{name}.rounded", f"{name}.steps")
-                made[name] = (node.output[0] == "logits" and _of_shortlist(folder)) or rounding.tensors(
-                    rounding.write(weights.T if matrix.across else weights, file, _block(matrix)), names, beside.name
+                own = f"{name}{'.across' if across else ''}"
+                made[name, across] = (node.output[0] == "logits" and _of_shortlist(folder)) or rounding.tensors(
+                    rounding.write(weights.T if across else weights, file, _block(matrix)),
+                    (f"{own}.rounded", f"{own}.steps"),
+                    beside.name,
                 )
-            model.graph.node[place].CopyFrom(_product(node, made[name]))
-    _forget_unused(model.graph, made)
+            model.graph.node[place].CopyFrom(_product(node, made[name, across]))
+    _forget_unused(model.graph, {name for name, _ in made})
     draft = bundle.draft_of(graph)
     _fix(model.graph, draft)
     model.graph.initializer.extend(tensor for pair in made.values() for tensor in pair)
@@ -144,7 +147,7 @@ def _product(node: Any, tensors: tuple[Any, Any]) -> Any:
     )
 
 
-def _forget_unused(graph: Any, replaced: Mapping[str, Any]) -> None:
+def _forget_unused(graph: Any, replaced: Collection[str]) -> None:
     """Take out the float32 matrices that nothing reads any more."""
     while True:
         used = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}

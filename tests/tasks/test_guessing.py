@@ -8,8 +8,8 @@ import pytest
 from tests.tasks.test_generation import EOS, PAD, model, random_model, text_of
 from zoo.errors import ConfigError, ZooError
 from zoo.modalities.base import Array
-from zoo.tasks.generation import Generated, GenerateOptions, generate, stream
-from zoo.tasks.guessing import Lookup
+from zoo.tasks.generation import Generated, GenerateOptions, Row, generate, stream
+from zoo.tasks.guessing import Drafts, Lookup
 from zoo.tasks.rerunning import RerunStepper
 
 
@@ -176,3 +176,60 @@ def test_logits_that_are_no_numbers_within_a_guess_end_the_generation(options: d
 def test_its_option_is_checked(value: Any) -> None:
     with pytest.raises(ConfigError, match="prompt_lookup_num_tokens"):
         GenerateOptions(prompt_lookup_num_tokens=value)
+
+
+def test_a_rehearsal_leaves_the_row_as_it_is() -> None:
+    row = Row(np.array([1, 2]), GenerateOptions(max_new_tokens=5, repetition_penalty=2.0), 9, lambda ids: "")
+    row.take(3)
+    choose = row.rehearsal()
+    logits = np.array([0.0, 1.0, 1.1, 1.2, 0.9, 0.8, 0, 0, 0, -1], dtype=np.float32)
+    # What it took itself counts as said.
+    assert [choose(logits) for _ in range(2)] == [4, 5]
+    assert choose(np.full(10, np.nan, dtype=np.float32)) == -1
+    logits[9] = 8
+    assert [choose(logits) for _ in range(2)] == [9, -1]
+    assert (row.tokens, row.finished) == ([3], None)
+    assert row.choose(logits) == 9
+
+
+def test_a_rehearsal_draws_by_the_same_numbers() -> None:
+    row = Row(np.array([1, 2]), GenerateOptions(max_new_tokens=50, do_sample=True, top_k=0), 900, lambda ids: "")
+    logits = np.zeros(800, dtype=np.float32)
+    choose = row.rehearsal()
+    drafted = [choose(logits) for _ in range(20)]
+    assert len(set(drafted)) > 10
+    assert [row.take(row.choose(logits)) for _ in range(20)] == drafted
+    assert row.rehearsal()(logits) == row.choose(logits)
+
+
+def test_drafts_are_as_long_as_they_are_right() -> None:
+    drafts_of = Drafts(7, first=7)
+    assert drafts_of.size(30) == 7
+    assert (drafts_of.size(2), drafts_of.size(0), drafts_of.size(-1)) == (2, 0, 0)
+    drafts_of.learn(2, 7)
+    assert drafts_of.size(30) == 3
+    drafts_of.learn(3, 3)
+    assert drafts_of.size(30) == 4
+    drafts_of.learn(3, 4)
+    assert drafts_of.size(30) == 3
+    # All wrong: half as long, and later.
+    drafts_of.learn(0, 3)
+    assert [drafts_of.size(30) for _ in range(2)] == [0, 1]
+    for right in range(1, 9):
+        drafts_of.learn(right, right)
+    assert drafts_of.size(30) == 7
+    assert Drafts(0, first=1).size(30) == 0
+    assert Drafts(3, first=7).size(30) == 3
+
+
+def test_a_single_right_draft_does_not_end_a_long_pause() -> None:
+    drafts_of = Drafts(7, first=1)
+
+    def steps_until_a_draft() -> int:
+        return next(steps for steps in range(99) if drafts_of.size(30))
+
+    pauses = []
+    for right in [0] * 6 + [1] * 6:
+        pauses.append(steps_until_a_draft())
+        drafts_of.learn(right, 1)
+    assert pauses == [0, 1, 2, 4, 8, 16, 16, 8, 4, 2, 1, 0]

@@ -113,7 +113,7 @@ class CachedGraph:
     def forget(self, count: int) -> None:
         # Their keys and values stay where they are, on whichever device, and are seen by none.
         self._mask[:, -count:] = 0
-        if self._checked and self.narrow and self._session.draft is not None:
+        if self._checked and self._session.draft is not None:
             self._session.draft.mistaken(self._checked[-count])
 
     @property
@@ -137,9 +137,10 @@ class CachedGraph:
                 if (token := choose(logits)) < 0:
                     break
                 found.append(token)
-                self._leads.append(_lead(logits, token))
-                if self.narrow and self._leads[-1] < draft.doubt:
-                    break
+                if self.narrow:
+                    self._leads.append(_lead(logits, token))
+                    if self._leads[-1] < draft.doubt:
+                        break
         return np.array(found[1:], dtype=np.int64)
 
     def select(self, rows: Array) -> None:

@@ -6,6 +6,7 @@ prompt and a seed always give the same text, whatever else is in the batch.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +21,8 @@ from zoo.tasks.steppers import Checker, Drafting, Narrowing, Stepper
 
 # Each has logits of its own, as large as the vocabulary.
 _MOST_GUESSED = 64
+# What is drawn depends on how close to each other all are: of a model that is sure of little most drafts are wrong.
+_FIRST_DRAWN = 1
 _NONE: Array = np.zeros(0, dtype=np.int64)
 
 FinishReason = Literal["length", "eos", "stop"]
@@ -37,8 +40,7 @@ class GenerateOptions:
     (CTRL, arXiv:1909.05858). seed: of the drawing. stop: texts that end the generation; they are cut off.
     prompt_lookup_num_tokens: so many tokens are guessed at once where a text that is alone in its batch says what it
     said before, 0 for none and up to 64. num_assistant_tokens: so many at most are drafted at once by a bundle's int8
-    copy of itself where there is no such guess, of a text that is not drawn, on a CPU. Both change the time, and no
-    token but by rounding.
+    copy of itself where there is no such guess, on a CPU. Both change the time, and no token but by rounding.
     """
 
     max_new_tokens: int = 50
@@ -253,8 +255,8 @@ class Row:
             raise InputError("The prompt has no tokens. Give a text to continue.")
         self.rng = np.random.default_rng(self.options.seed)
         self.lookup = Lookup(self.options.prompt_lookup_num_tokens)
-        # What is drawn depends on how close to each other all are, and is guessed wrong too often.
-        self.drafts = Drafts(0 if self.options.do_sample else self.options.num_assistant_tokens)
+        most = self.options.num_assistant_tokens
+        self.drafts = Drafts(most, _FIRST_DRAWN if self.options.do_sample else most)
 
     def draw(self, logits: Array) -> int:
         """The next token, by logits `[V]`."""
@@ -279,6 +281,8 @@ class Row:
         -1 behind an end-of-text token, and where a logit is no number.
         """
         other = Row(self.prompt, replace(self.options, stop=()), self.eos_id, self.decode, list(self.tokens))
+        # The same random numbers: it draws the same tokens but where they are close to each other.
+        other.rng = copy.deepcopy(self.rng)
 
         def choose(logits: Array) -> int:
             if other.finished is not None or np.isnan(logits).any():

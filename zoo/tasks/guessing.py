@@ -20,11 +20,15 @@ _PAUSE = 16  # steps
 
 @final
 class _Patience:
-    """Guesses that are all wrong make it pause, each time twice as long, so that a text that none fits costs little."""
+    """Guesses that are all wrong make it pause, each time twice as long, so that a text that none fits costs little.
 
-    def __init__(self) -> None:
+    again: whether one that was right ends a pause that had grown long at once, or halves it.
+    """
+
+    def __init__(self, *, again: bool) -> None:
+        self._again = again
         self._wait = 0
-        self._pause = 1
+        self._pause = 0
 
     def over(self) -> bool:
         """Whether it is time for a guess; asked once a step."""
@@ -32,10 +36,11 @@ class _Patience:
         return not self._wait
 
     def learn(self, right: int) -> None:
-        if right:
-            self._wait, self._pause = 0, 1
+        if not right:
+            self._pause = min(max(2 * self._pause, 1), _PAUSE)
         else:
-            self._wait, self._pause = self._pause + 1, min(2 * self._pause, _PAUSE)
+            self._pause = 0 if self._again else self._pause // 2
+        self._wait = self._pause + 1
 
 
 @final
@@ -44,7 +49,7 @@ class Lookup:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._patience = _Patience()
+        self._patience = _Patience(again=True)
 
     def guess(self, text: Array, room: int) -> Array:
         """int64 `[G]`, what may follow `text [N]`: `room` tokens at most, or none."""
@@ -69,13 +74,14 @@ class Drafts:
     """How long the drafts of one text are: one token more after each that was right, and half as long at most after
     one that was not, or as long as it was right.
 
-    most: tokens at once, 0 for none.
+    most: tokens at once, 0 for none. first: how many to begin with.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, first: int) -> None:
         self._most = most
-        self._size = most
-        self._patience = _Patience()
+        self._size = min(first, most)
+        # Each takes its time, which the few that are right of many don't win back.
+        self._patience = _Patience(again=False)
 
     def size(self, room: int) -> int:
         """How many tokens to draft now: `room` at most."""
