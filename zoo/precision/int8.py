@@ -35,12 +35,13 @@ def dynamic() -> Conversion:
     def convert(model: ModelProto, left_out: frozenset[str]) -> ModelProto:
         with tools():
             from onnxruntime.quantization import QuantType
-            from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
             from onnxruntime.quantization.quant_utils import QuantizationMode
+
+            from zoo.precision.quantizers import DynamicQuantizer
 
         _straighten(model, left_out)
         with quiet("root"):
-            quantizer = ONNXQuantizer(
+            quantizer = DynamicQuantizer(
                 model, True, _SEVEN_BITS, QuantizationMode.IntegerOps, False, QuantType.QInt8, QuantType.QUInt8, None,
                 [], sorted(left_out), list(DYNAMIC), {"MatMulConstBOnly": True, "DefaultTensorType": _FLOAT},
             )  # fmt: skip
@@ -57,11 +58,12 @@ def static(operators: Iterable[str], ranges: Any) -> Conversion:
     def convert(model: ModelProto, left_out: frozenset[str]) -> ModelProto:
         with tools():
             from onnxruntime.quantization import QuantType
-            from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+            from zoo.precision.quantizers import StaticQuantizer
 
         _straighten(model, left_out)
         with quiet("root"):
-            quantizer = QDQQuantizer(
+            quantizer = StaticQuantizer(
                 model, True, _SEVEN_BITS, QuantType.QInt8, QuantType.QUInt8, ranges, [], sorted(left_out), chosen,
                 {"DefaultTensorType": _FLOAT, "MatMulConstBOnly": True},
             )  # fmt: skip
