@@ -60,6 +60,18 @@ def test_what_is_read_from_files_needs_no_pydantic(statement: str) -> None:
     assert loaded_by(statement, ("pydantic",)) == []
 
 
+def test_a_command_waits_for_no_other_ones_options() -> None:
+    statement = """
+import zoo.cli, contextlib, io
+sys.argv = ["zoo", "list", "bert*"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
+    zoo.cli.main()
+assert "bert-base-uncased" in out.getvalue()
+"""
+    others = ("zoo.cli.learning", "zoo.cli.serving", "zoo.cli.bundles", "zoo.training.config", "zoo.doctor")
+    assert loaded_by(statement, (*HEAVY, "numpy", *others)) == []
+
+
 def test_the_serving_half_and_the_command_import_without_torch() -> None:
     modules = serving_modules()
     assert {"zoo.runtime.model", "zoo.tasks.words", "zoo.modalities.text", "zoo.training.data"} <= set(modules)
@@ -88,7 +100,8 @@ import logging, os, sys, warnings
 def state():
     return dict(os.environ), list(warnings.filters), logging.root.level, list(logging.root.handlers)
 before = state()
-import zoo, zoo.cli, zoo.catalog, zoo.training.config  # NumPy, further down, sets filters of its own
+import zoo, zoo.cli.learning, zoo.cli.serving, zoo.cli.bundles, zoo.catalog
+import zoo.training.config  # NumPy, further down, sets filters of its own
 print(before == state())
 """
     assert run(code) == "True"

@@ -15,10 +15,13 @@ TEXTS = {
     "kinds": "a: 1\nb: [1.5, yes, null, 2020-01-02, 'no', 0x10]\nc: |\n  two\n  lines\n",
     "any script": "labels: [\u72ac, \u0939\u093f, \U0001f600]",
     "an alias": "a: &x [1]\nb: [*x, *x]",
+    "an alias of a number": "a: &x 1\nb: [*x, *x]",
+    "as deep as may be": "[" * 63 + "1" + "]" * 63,
 }
 REFUSED = {
     "a key twice": "a: 1\na: 2",
     "too deep": "[" * 100 + "]" * 100,
+    "a number too deep": "[" * 64 + "1" + "]" * 64,
     "deep without an end": "[" * 100_000,
     "an alias within itself": "a: &a [*a]",
     "a bomb": "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 30)),

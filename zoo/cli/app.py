@@ -1,40 +1,84 @@
-"""All commands in one place. Importing this imports neither torch nor NumPy: a command imports what it needs."""
+"""All commands in one place. A command's file is read when that command is asked for, or all are, for their help."""
 
 from __future__ import annotations
 
+import importlib
 import sys
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import zoo
-from zoo.cli import batching, benching, bundles, checking, finding, learning, predicting, searching, serving
+
+if TYPE_CHECKING:
+    from typer.core import TyperCommand
+
+# In the order of the help: where each is, as module and function.
+_COMMANDS = {
+    "list": ("finding", "list_"),
+    "info": ("finding", "info"),
+    "schema": ("finding", "schema"),
+    "pull": ("finding", "pull"),
+    "predict": ("predicting", "predict"),
+    "finetune": ("learning", "finetune"),
+    "evaluate": ("learning", "evaluate"),
+    "lint": ("learning", "lint"),
+    "export": ("bundles", "export"),
+    "verify": ("bundles", "verify"),
+    "bench": ("benching", "bench"),
+    "batch": ("batching", "batch"),
+    "serve": ("serving", "serve"),
+    "index": ("searching", "index"),
+    "search": ("searching", "search"),
+    "doctor": ("checking", "doctor"),
+}
+
+
+class _Commands(MutableMapping[str, "TyperCommand"]):
+    """By name. Each is made when it is looked at first: the options of some are classes that take a while to import."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = dict.fromkeys(_COMMANDS)
+
+    def __getitem__(self, name: str) -> TyperCommand:
+        if self._made[name] is None:
+            module, function = _COMMANDS[name]
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command(name)(getattr(importlib.import_module(f"zoo.cli.{module}"), function))
+            self._made[name] = typer.main.get_command(alone)
+        return self._made[name]  # type: ignore[no-any-return]
+
+    def __setitem__(self, name: str, command: TyperCommand) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()  # type: ignore[assignment]  # of the click that typer has within
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
 
 app = typer.Typer(
     name="zoo",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    finding.list_,
-    finding.info,
-    finding.schema,
-    finding.pull,
-    predicting.predict,
-    learning.finetune,
-    learning.evaluate,
-    learning.lint,
-    bundles.export,
-    bundles.verify,
-    benching.bench,
-    batching.batch,
-    serving.serve,
-    searching.index,
-    searching.search,
-    checking.doctor,
-):
-    app.command(command.__name__.rstrip("_"))(command)
 
 
 def _version(asked: bool) -> None:
