@@ -120,6 +120,7 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_of_every_command_tells_of_json() -> None:
     assert all(name in ok("--help") for name in COMMANDS)
+    assert "command with --resume goes on from the newest." in ok("finetune", "--help")
     for name in COMMANDS:
         assert name == "schema" or "--json" in ok(name, "--help"), name
 

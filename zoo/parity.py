@@ -149,9 +149,13 @@ def _compare_steps(reference: Predictor, candidate: Predictor, raws: Sequence[An
 
 def _gap(expected: Array, came: Array) -> _Gap:
     if expected.dtype.kind == "f":
-        gap = float(np.abs(came - expected).max(initial=0.0))
-        return _Gap(gap, float(np.abs(expected).max(initial=0.0)))
+        return _Gap(_largest(came - expected), _largest(expected))
     return _Gap() if np.array_equal(expected, came) else _Gap(float("inf"))
+
+
+def _largest(array: Array) -> float:
+    """The largest absolute value, and NaN where there is one: without another array as large as the logits."""
+    return float(np.maximum(array.max(initial=0.0), -array.min(initial=0.0)))
 
 
 def _same_generation(reference: Predictor, candidate: Predictor, raws: Sequence[Any]) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,6 +37,11 @@ _COMMANDS = {
 }
 
 
+def _flowing(text: str) -> str:
+    """Paragraphs without line breaks: typer keeps those of all but the first."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
+
+
 class _Commands(MutableMapping[str, "TyperCommand"]):
     """By name. Each is made when it is looked at first: the options of some are classes that take a while to import."""
 
@@ -46,7 +52,8 @@ class _Commands(MutableMapping[str, "TyperCommand"]):
         if self._made[name] is None:
             module, function = _COMMANDS[name]
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            alone.command(name)(getattr(importlib.import_module(f"zoo.cli.{module}"), function))
+            command = getattr(importlib.import_module(f"zoo.cli.{module}"), function)
+            alone.command(name, help=_flowing(command.__doc__ or ""))(command)
             self._made[name] = typer.main.get_command(alone)
         return self._made[name]  # type: ignore[no-any-return]
 

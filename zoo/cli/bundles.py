@@ -192,7 +192,7 @@ def _told(written: Sequence[Path]) -> str:
 
 @readable
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A bundle or a saved model.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A bundle or a saved model.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Check every byte of a bundle or a saved model against its manifest."""

@@ -18,7 +18,9 @@ from zoo.spec import ModelSpec, card
 
 @readable
 def list_(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern over names, as in 'resnet*'.")] = "*",
+    pattern: Annotated[
+        str, typer.Argument(metavar="PATTERN", help="A shell pattern over names, as in 'resnet*'.")
+    ] = "*",
     modality: Annotated[str | None, typer.Option(help="text, vision or audio.")] = None,
     task: Annotated[str | None, typer.Option(help="Only models that can do this task.")] = None,
     as_json: AsJson = False,
@@ -93,7 +95,7 @@ class Subject(StrEnum):
 @readable
 def schema(
     subject: Annotated[
-        Subject, typer.Argument(help="A model's YAML file, or the options of fine-tuning.")
+        Subject, typer.Argument(metavar="SUBJECT", help="A model's YAML file, or the options of fine-tuning.")
     ] = Subject.model,
     as_json: Annotated[bool, typer.Option("--json", hidden=True)] = False,
 ) -> None:

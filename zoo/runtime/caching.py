@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, final
 
@@ -16,6 +16,7 @@ from zoo.runtime.session import Device, Session
 from zoo.runtime.shortlist import MOST_ROWS, Shortlist
 from zoo.tasks import caching
 from zoo.tasks.generation import most_probable
+from zoo.tasks.steppers import Chooser
 
 _NOWHERE: Array = np.zeros(0, dtype=np.int64)
 _MOST_DOUBTS = 3  # shortlists that told too little of one text, before it goes on without them
@@ -121,14 +122,14 @@ class CachedGraph:
         draft = self._session.draft
         return draft is not None and draft.session() is not None
 
-    def draft(self, token: int, most: int, choose: Callable[[Array], int]) -> Array:
+    def draft(self, token: int, most: int, choose: Chooser) -> Array:
         draft, found = self._session.draft, [token]
         session = None if draft is None else draft.session()
         if draft is None or session is None:
             return _NOWHERE
         mask, cache, self._leads = self._mask, self._cache, []
         with draft.trying():
-            while len(found) <= most:
+            while len(found) <= most and not choose.ended:
                 mask = np.concatenate([mask, np.ones((1, 1), dtype=np.int64)], axis=1)
                 inputs = caching.step(np.array([found[-1:]]), mask, np.zeros(1, dtype=np.int64), cache)
                 with draft.timed(drafting=True):

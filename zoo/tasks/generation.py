@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 
@@ -275,21 +275,11 @@ class Row:
         """int64 `[G]`, what may follow by the text so far."""
         return self.lookup.guess(self._text(), self.room)
 
-    def rehearsal(self) -> Callable[[Array], int]:
-        """What would choose this row's next tokens, one after the other, and leaves the row as it is.
-
-        -1 behind an end-of-text token, and where a logit is no number.
-        """
+    def rehearsal(self) -> Rehearsal:
         other = Row(self.prompt, replace(self.options, stop=()), self.eos_id, self.decode, list(self.tokens))
         # The same random numbers: it draws the same tokens but where they are close to each other.
         other.rng = copy.deepcopy(self.rng)
-
-        def choose(logits: Array) -> int:
-            if other.finished is not None or np.isnan(logits).any():
-                return -1
-            return other.take(other.choose(logits))
-
-        return choose
+        return Rehearsal(other)
 
     def take(self, token: int) -> int:
         """See whether the next token is the last. Raises ZooError for -1, which is none."""
@@ -326,6 +316,21 @@ class Row:
         # The whole answer, because a stop text may begin in the middle of an earlier token.
         text = self.decode(np.array(self.tokens, dtype=np.int64))
         return any(item in text for item in self.options.stop)
+
+
+@final
+class Rehearsal:
+    """`zoo.tasks.steppers.Chooser`: what would choose a row's next tokens, and leaves the row as it is."""
+
+    def __init__(self, copy_of_row: Row) -> None:
+        self._row = copy_of_row
+
+    @property
+    def ended(self) -> bool:
+        return self._row.finished is not None
+
+    def __call__(self, logits: Array) -> int:
+        return -1 if np.isnan(logits).any() else self._row.take(self._row.choose(logits))
 
 
 def _not_numbers() -> ZooError:

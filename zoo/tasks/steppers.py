@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 from zoo.modalities.base import Array
+
+
+class Chooser(Protocol):
+    """What chooses a row's next tokens, one after the other."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last one was the end of the text."""
+
+    def __call__(self, logits: Array) -> int:
+        """Of float32 logits `[V]` the token, and -1 where there is none."""
 
 
 class Stepper(Protocol):
@@ -57,8 +67,5 @@ class Drafting(Protocol):
     def drafts(self) -> bool:
         """Whether it can by now."""
 
-    def draft(self, token: int, most: int, choose: Callable[[Array], int]) -> Array:
-        """int64 `[G]`, what may follow the row and `token`, its next: up to `most` tokens, or none.
-
-        choose: of float32 logits `[V]` the token, -1 for none and the end.
-        """
+    def draft(self, token: int, most: int, choose: Chooser) -> Array:
+        """int64 `[G]`, what may follow the row and `token`, its next: up to `most` tokens, or none."""
