@@ -154,6 +154,13 @@ def test_the_page_of_generation_quotes_the_measured_figures() -> None:
             assert re.search(rf"{median} times[^(]*\({least} to {most}\)", pages[what]), what
 
 
+def test_the_page_of_performance_quotes_what_bfloat16_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    module = runpy.run_path(str(ROOT / "benchmarks" / "bfloat16.py"))
+    page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert module["table"](json.loads(module["RESULT"].read_text(encoding="utf-8"))) in page
+
+
 def test_the_page_of_generation_quotes_what_guessing_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "quality"))

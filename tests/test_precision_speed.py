@@ -53,14 +53,17 @@ def test_what_is_within_noise_of_fp32_is_not_kept_by_chance(
 
 def test_a_slow_model_is_measured_on_some_of_the_batches_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, seen = _Clock(monkeypatch), []
-    candidate = clock.model(1, 0.1, 0.0)
+    candidate = clock.model(1, 0.04, 0.0)
 
     def noted(one: int) -> None:
         seen.append(one)
         candidate(one)
 
-    speed.measure(clock.model(0, 0.4, 0.0), noted, list(range(10)))
-    assert sorted(set(seen)) == [0, 5]
+    speed.measure(clock.model(0, 0.16, 0.0), noted, list(range(10)))
+    assert sorted(set(seen)) == [2, 7]
+    seen.clear()
+    speed.measure(clock.model(0, 3.0, 0.0), noted, list(range(10)))
+    assert sorted(set(seen)) == [5]
 
 
 def test_what_can_not_become_faster_any_more_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

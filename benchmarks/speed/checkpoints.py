@@ -31,6 +31,15 @@ def bert(folder: Path, *, tiny: bool) -> Path:
 def small_bert(folder: Path, *, tiny: bool, dropout: float = 0.1) -> Path:
     """4 layers of width 256, freshly initialised, to be trained."""
     sizes = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+    return _to_train(folder, sizes, tiny=tiny, dropout=dropout)
+
+
+def base_bert(folder: Path, *, tiny: bool, dropout: float = 0.1) -> Path:
+    """The same at BERT-base's size."""
+    return _to_train(folder, {}, tiny=tiny, dropout=dropout)
+
+
+def _to_train(folder: Path, sizes: dict[str, Any], *, tiny: bool, dropout: float) -> Path:
     dropped = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     chosen = {**_TINY_BERT, "initializer_range": 0.4} if tiny else sizes
     return _classifier(folder, len(_vocabulary()), {**chosen, **dropped})
@@ -102,13 +111,13 @@ def resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
     return _saved(model, folder)
 
 
-def small_resnet(folder: Path, photographs: list[Path], *, tiny: bool) -> Path:
-    """ResNet-18 of timm with a head of three labels, to be trained."""
+def small_resnet(folder: Path, photographs: list[Path], *, tiny: bool, name: str = "resnet18") -> Path:
+    """ResNet-18 of timm, or another, with a head of three labels, to be trained."""
     import timm
     import torch
 
     torch.manual_seed(0)
-    model = timm.create_model("test_resnet" if tiny else "resnet18", num_classes=len(LABELS))
+    model = timm.create_model("test_resnet" if tiny else name, num_classes=len(LABELS))
     with torch.no_grad():
         # Freshly made, its norms have seen nothing.
         for _ in range(20):

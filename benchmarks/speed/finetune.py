@@ -51,11 +51,12 @@ def contests(setting: Setting) -> Iterator[Contest]:
 
 def _at_their_best(given: dict[str, Any], grouped: dict[str, Any]) -> list[Contestant]:
     """bf16 and compiled: what a GPU is for. Rounding is coarser there."""
+    fast = {"precision": "bf16", "compiled": True}
     return [
         Contestant(
-            "Trainer, grouped, bf16, compiled", f"{_HERE}:trainer", {**grouped, "fast": True}, tolerance=None
+            "Trainer, grouped, bf16, compiled", f"{_HERE}:trainer", {**grouped, **fast}, tolerance=None
         ),
-        Contestant("zoo, bf16, compiled", f"{_HERE}:ours", {**given, "fast": True}, ours=True, tolerance=None),
+        Contestant("zoo, bf16, compiled", f"{_HERE}:ours", {**given, **fast}, ours=True, tolerance=None),
     ]  # fmt: skip
 
 
@@ -71,8 +72,8 @@ def _rows(count: int, longest: int, seed: int) -> list[tuple[str, str]]:
     return rows
 
 
-def trainer(strategy: str = "random", fast: bool = False, **given: Any) -> Ready:
-    """strategy: `train_sampling_strategy` of TrainingArguments; "random" is its default. fast: bf16 and compiled."""
+def trainer(strategy: str = "random", precision: str = "fp32", compiled: bool = False, **given: Any) -> Ready:
+    """strategy: `train_sampling_strategy` of TrainingArguments; "random" is its default."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding
 
@@ -90,10 +91,11 @@ def trainer(strategy: str = "random", fast: bool = False, **given: Any) -> Ready
     return of_trainer(
         job, AutoModelForSequenceClassification.from_pretrained,
         [{**tokenizer(text, truncation=True), "labels": LABELS.index(label)} for text, label in job.rows],
-        scores, DataCollatorWithPadding(tokenizer), train_sampling_strategy=strategy, bf16=fast, torch_compile=fast,
+        scores, DataCollatorWithPadding(tokenizer), train_sampling_strategy=strategy, bf16=precision == "bf16",
+        torch_compile=compiled,
     )  # fmt: skip
 
 
-def ours(fast: bool = False, **given: Any) -> Ready:
-    """fast: bf16 and compiled; else fp32, as the reference, on a GPU too."""
-    return of_zoo(Job(**given), "text-classification", compile=fast, precision="bf16" if fast else "fp32")
+def ours(precision: str = "fp32", compiled: bool = False, **given: Any) -> Ready:
+    """precision: as the reference's, on a GPU too."""
+    return of_zoo(Job(**given), "text-classification", compile=compiled, precision=precision)

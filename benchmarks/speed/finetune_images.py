@@ -77,7 +77,7 @@ class _Files:
         return {"pixel_values": self._prepared(path), "labels": LABELS.index(label)}
 
 
-def trainer(workers: int = 0, **given: Any) -> Ready:
+def trainer(workers: int = 0, precision: str = "fp32", **given: Any) -> Ready:
     """timm's network as transformers wraps it, and its image processor."""
     import torch
     from PIL import Image
@@ -98,7 +98,7 @@ def trainer(workers: int = 0, **given: Any) -> Ready:
     return of_trainer(
         job, AutoModelForImageClassification.from_pretrained, _Files(job.rows, prepared),  # type: ignore[arg-type]
         scores, default_data_collator, remove_unused_columns=False, dataloader_num_workers=workers,
-        dataloader_persistent_workers=workers > 0,
+        dataloader_persistent_workers=workers > 0, bf16=precision == "bf16",
     )  # fmt: skip
 
 
@@ -163,5 +163,5 @@ def loop(best: bool = False, **given: Any) -> Ready:
     return Learner(make, train, lambda made: made[0], told).ready(job)
 
 
-def ours(**given: Any) -> Ready:
-    return of_zoo(Job(**given), "image-classification", augment="none", precision="fp32")
+def ours(precision: str = "fp32", **given: Any) -> Ready:
+    return of_zoo(Job(**given), "image-classification", augment="none", precision=precision)

@@ -9,7 +9,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, exported, read
+from benchmarks.speed.work import Setting, bundles, exported, read, torch_dtype
 
 FACTS = {
     "title": "Generation",
@@ -71,13 +71,11 @@ def generate(
     folder: str, inputs: str, device: str, tokens: int, precision: str = "fp32", static: bool = False
 ) -> Ready:
     """All prompts in one batch, padded on the left."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
     tokenizer.pad_token = tokenizer.eos_token
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype(precision)).to(device).eval()
     prompts = read(inputs)
     options = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
     options |= {"cache_implementation": "static"} if static else {}

@@ -9,7 +9,7 @@ from benchmarks.speed import checkpoints, data
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, compiled, exported, read
+from benchmarks.speed.work import Setting, bundles, compiled, exported, read, torch_dtype
 
 FACTS = {
     "title": "Labels of photographs",
@@ -47,10 +47,10 @@ def contests(setting: Setting) -> Iterator[Contest]:
     )  # fmt: skip
 
 
-def pipeline(folder: str, inputs: str, device: str, batch_size: int | None = None) -> Ready:
+def pipeline(folder: str, inputs: str, device: str, batch_size: int | None = None, precision: str = "fp32") -> Ready:
     import transformers
 
-    asked = transformers.pipeline("image-classification", model=folder, device=device)
+    asked = transformers.pipeline("image-classification", model=folder, device=device, dtype=torch_dtype(precision))
     paths = read(inputs)
     options = {} if batch_size is None else {"batch_size": batch_size}
 
@@ -100,11 +100,13 @@ def loop(folder: str, inputs: str, device: str, channels_last: bool = False, alo
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str, compiled: bool = False, alone: bool = False) -> Ready:
+def ours(
+    folder: str, inputs: str, device: str, compiled: bool = False, alone: bool = False, precision: str = "fp32"
+) -> Ready:
     """alone: the network on prepared batches, without reading, preparing and naming."""
     import zoo
 
-    model = zoo.load(folder, device=device, compile=compiled)
+    model = zoo.load(folder, device=device, precision=precision, compile=compiled)
     paths = read(inputs)
     return _alone(model, paths) if alone else Ready(lambda: _of_results(model.predict(paths)))
 

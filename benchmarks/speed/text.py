@@ -10,7 +10,7 @@ from benchmarks.speed.answers import Answer
 from benchmarks.speed.checkpoints import LABELS
 from benchmarks.speed.contest import Contest, Contestant
 from benchmarks.speed.contestant import Ready
-from benchmarks.speed.work import Setting, bundles, exported, of_labels, read
+from benchmarks.speed.work import Setting, bundles, exported, of_labels, read, torch_dtype
 
 FACTS = {
     "title": "Labels of ragged texts",
@@ -41,11 +41,11 @@ def contests(setting: Setting) -> Iterator[Contest]:
     )  # fmt: skip
 
 
-def pipeline(folder: str, inputs: str, device: str, batch_size: int | None = None) -> Ready:
+def pipeline(folder: str, inputs: str, device: str, batch_size: int | None = None, precision: str = "fp32") -> Ready:
     """batch_size: None is the default, one by one in the order given; else sorted by length, to pad little."""
     import transformers
 
-    asked = transformers.pipeline("text-classification", model=folder, device=device)
+    asked = transformers.pipeline("text-classification", model=folder, device=device, dtype=torch_dtype(precision))
     texts = read(inputs)
 
     def run() -> Answer:
@@ -86,10 +86,10 @@ def loop(folder: str, inputs: str, device: str, batch_size: int) -> Ready:
     return Ready(run)
 
 
-def ours(folder: str, inputs: str, device: str) -> Ready:
+def ours(folder: str, inputs: str, device: str, precision: str = "fp32") -> Ready:
     import zoo
 
-    model = zoo.load(folder, task="text-classification", device=device)
+    model = zoo.load(folder, task="text-classification", device=device, precision=precision)
     texts = read(inputs)
     return Ready(lambda: _of_results(model.predict(texts)))
 

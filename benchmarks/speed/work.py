@@ -104,6 +104,13 @@ def bundles(start: str, arguments: Mapping[str, Any], made: Mapping[str, tuple[P
     ]  # fmt: skip
 
 
+def torch_dtype(precision: str) -> Any:
+    """What transformers calls dtype. precision: "fp32" or "bf16"."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+
+
 def compiled(start: str, arguments: Mapping[str, Any], setting: Setting) -> Contestant:
     slow = setting.quick or setting.device == "cpu"
     reason = "the compiler takes minutes on a CPU, longer than all of the run" if slow else ""

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 import zoo.backends.transformers
 from tests.test_import import loaded_by
-from zoo.backends import linear
+from zoo.backends import halved, linear
 
 pytestmark = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")),  # type: ignore[no-untyped-call]
@@ -147,6 +147,7 @@ def test_other_processors_and_kinds_of_layers_are_left_alone(monkeypatch: pytest
     linear.quicken(net)
     assert [type(part) for part in net] == [Own, nn.Bilinear]
     monkeypatch.setattr(linear, "worthwhile", lambda: False)
+    monkeypatch.setattr(halved, "possible", lambda: False)
     assert {type(part) for part in quick().children()} == {nn.Linear, Conv1D}
 
 

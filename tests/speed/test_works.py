@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import bfloat16
 from benchmarks.speed import serving
 from benchmarks.speed.answers import Answer
 from benchmarks.speed.command import WORKS
@@ -58,6 +59,13 @@ def test_every_contestant_answers_as_the_reference_does(name: str, tmp_path: Pat
         assert [
             row["left_out"] for row in found["rows"] if row["name"] == "zoo, bundle fp32" and "left_out" in row
         ] == []
+
+
+def test_in_bfloat16_all_answer_and_learn(tmp_path: Path) -> None:
+    for contest in bfloat16.contests(Setting(tmp_path, quick=True)):
+        found = hold(contest, 1, lambda line: None, start=Here)
+        assert all("times" in row for row in found["rows"]), found
+        assert [row["ours"] for row in found["rows"]] == [False, False, True, True]
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk: apt install wrk")

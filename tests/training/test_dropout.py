@@ -58,6 +58,23 @@ def test_gradients_are_the_mask() -> None:
     assert 0.2 < float((values.grad == 0).float().mean()) < 0.3
 
 
+def test_in_bfloat16_the_same_is_dropped_and_all_stays_in_it() -> None:
+    values = torch.randn(40, 50)
+    query, key, value = torch.randn(3, 2, 4, 16, 8)
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        torch.manual_seed(0)
+        with dropout.quick(CPU), torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            found.append(functional.dropout(values.to(dtype), 0.3))
+            found.append(
+                functional.scaled_dot_product_attention(*(t.to(dtype) for t in (query, key, value)), None, 0.3)
+            )
+    assert [one.dtype for one in found] == [torch.float32] * 2 + [torch.bfloat16] * 2
+    assert torch.equal(found[0] == 0, found[2] == 0)
+    for exact, rounded in (found[::2], found[1::2]):
+        torch.testing.assert_close(rounded.float(), exact, rtol=2e-2, atol=5e-2)
+
+
 @pytest.mark.parametrize("kind", ["bool", "float", "none"])
 def test_attention_is_torchs(kind: str) -> None:
     """Where almost nothing is dropped, and on average where much is."""

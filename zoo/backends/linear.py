@@ -1,7 +1,8 @@
-"""Linear layers by oneDNN where torch's own library is slow.
+"""Linear layers by oneDNN where torch's own way is slow.
 
 torch multiplies float32 matrices by MKL, which has its quick kernels for Intel's processors alone. On AMD's, oneDNN,
-which torch brings for convolutions, takes half the time over the same weights, and rounds a little otherwise.
+which torch brings for convolutions, takes half the time over the same weights, and rounds a little otherwise. In
+bfloat16 it is oneDNN everywhere, and here the weights stay in that precision (`zoo.backends.halved`).
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import functools
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from zoo.backends import halved
 
 # oneDNN is asked by way of 20 us a call: worth it for so many multiplications, or so many numbers to fetch.
 _WORK = 1 << 21
@@ -23,7 +26,7 @@ _LEAST = 1 << 14  # numbers of a weight that may come to that
 
 def quicken(module: nn.Module) -> None:
     """Let the linear layers of a module answer by oneDNN, where that is quicker. Training goes on as it did."""
-    if not worthwhile():
+    if not worthwhile() and not halved.possible():
         return
     kinds: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, **_conv1d()}
     for part in module.modules():
@@ -53,12 +56,28 @@ def _maker() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
-class Linear(nn.Linear):
+class Quick(nn.Module):
+    """Of a layer: what it keeps goes where it learns or moves."""
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            halved.forget(self)
+        return super().train(mode)
+
+    def _apply(self, *given: Any, **named: Any) -> Self:
+        halved.forget(self)
+        moved: Self = super()._apply(*given, **named)  # type: ignore[no-untyped-call]
+        return moved
+
+
+class Linear(Quick, nn.Linear):
     """torch's own, which answers by oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
         if answers(input, self.weight):
             return product(input, self.weight, self.bias)
+        if halved.answers(input, self.weight):
+            return halved.product(self, input)
         return super().forward(input)
 
 
@@ -87,6 +106,7 @@ def answers(input: Tensor, weight: Tensor) -> bool:
         and weight.dtype is torch.float32
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
+        and worthwhile()
         and not (torch.compiler.is_compiling() or torch.compiler.is_exporting())
         and not torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
     )

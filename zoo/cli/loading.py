@@ -64,7 +64,7 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="What torch computes in: 'fp32', or 'bf16' or 'fp16', which are for GPUs. A bundle has its own.",
+        help="What torch computes in: 'fp32', 'bf16' (GPUs, and CPUs with AMX) or 'fp16' (GPUs). A bundle has its own.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -14,7 +14,7 @@ FASTER = 1.02
 # Of eight rounds the least and the greatest hold the median in 99 cases of a hundred; fewer could decide nothing.
 _FEWEST, _MOST = 8, 31
 _DOUBT = 0.01
-_ROUND = 1.0  # seconds that one model answers in a round, or one batch's where that takes longer
+_ROUND = 0.4  # seconds that one model answers in a round, or one batch's where that takes longer
 _SECONDS = 60.0
 _T = TypeVar("_T")
 
@@ -106,4 +106,5 @@ def _affordable(reference: Callable[[_T], object], given: Sequence[_T]) -> Seque
             break
     mean = sum(took) / len(took)
     count = max(1, min(len(given), int(_ROUND / max(mean, 1e-9))))
-    return [given[int(place * len(given) / count)] for place in range(count)]
+    # The middle one of each share: where there is one share alone, it is neither the shortest text nor the longest.
+    return [given[int((place + 0.5) * len(given) / count)] for place in range(count)]

@@ -23,7 +23,7 @@ _RARE = 1e-3  # a share below this is not told well in steps; it is torch's own 
 
 @contextmanager
 def quick(device: torch.device, *, unless: bool = False) -> Iterator[None]:
-    """In this block dropout of float32 on a CPU, and that of attention, is as this module has it.
+    """In this block dropout of float32 and bfloat16 on a CPU, and that of attention, is as this module has it.
 
     unless: not where layers run again in the backward pass, in which torch turns such blocks off, so that others would
     be dropped there; nor where a compiler makes kernels of its own.
@@ -64,7 +64,7 @@ def _attention(
         scores = scores + hidden
     elif attn_mask is not None:
         scores = scores + attn_mask
-    shares = scores.softmax(dim=-1)
+    shares = scores.softmax(dim=-1, dtype=torch.float32).to(value.dtype)
     return shares * _noise(shares, dropout_p) @ value
 
 
@@ -75,7 +75,7 @@ _OWN: dict[Any, Callable[..., Tensor | None]] = {
 
 
 def _fits(values: Tensor, p: float) -> bool:
-    return _RARE <= p < 1 and values.dtype == torch.float32 and values.device.type == "cpu"
+    return _RARE <= p < 1 and values.dtype in (torch.float32, torch.bfloat16) and values.device.type == "cpu"
 
 
 def _noise(like: Tensor, p: float) -> Tensor:
@@ -84,4 +84,8 @@ def _noise(like: Tensor, p: float) -> Tensor:
     count = like.numel()
     drawn = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None).view(torch.int16)[:count]
     # Written as numbers at once: turning truth values into them takes longer than drawing.
-    return torch.lt(drawn, steps - _STEPS // 2, out=torch.empty(count)).mul_(_STEPS / steps).view(like.shape)
+    return (
+        torch.lt(drawn, steps - _STEPS // 2, out=torch.empty(count, dtype=like.dtype))
+        .mul_(_STEPS / steps)
+        .view(like.shape)
+    )

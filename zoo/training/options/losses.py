@@ -15,7 +15,8 @@ class LossFields(Options):
     """Abstract: the loss and how it is computed."""
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU."
+        default="auto",
+        description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU. bf16 is quicker on CPUs with AMX.",
     )
     tf32: bool = Field(default=True, description="Let a GPU multiply float32 matrices in TF32.")
     gradient_checkpointing: bool = Field(
