@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+import zoo
 import zoo.backends.transformers
 from tests.test_import import loaded_by
 from zoo.backends import halved, linear
+from zoo.backends.transformers.parts import linear_head
 
 pytestmark = pytest.mark.skipif(
     not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")),  # type: ignore[no-untyped-call]
@@ -149,6 +151,17 @@ def test_other_processors_and_kinds_of_layers_are_left_alone(monkeypatch: pytest
     monkeypatch.setattr(linear, "worthwhile", lambda: False)
     monkeypatch.setattr(halved, "possible", lambda: False)
     assert {type(part) for part in quick().children()} == {nn.Linear, Conv1D}
+
+
+def test_an_output_layer_that_answers_quickly_is_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(nn.Linear):
+        pass
+
+    net = zoo.load("distilgpt2", weights=None, device="cpu", seed=0).module.net
+    assert linear_head(net) is net.get_output_embeddings()
+    for kind, expected in ((nn.Linear, True), (linear.Linear, True), (Own, False)):
+        monkeypatch.setattr(net.get_output_embeddings(), "__class__", kind)
+        assert (linear_head(net) is not None) is expected
 
 
 @pytest.mark.parametrize(("maker", "expected"), [("AuthenticAMD", True), ("GenuineIntel", False), ("", False)])

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from zoo.backends.linear import Linear
+
 
 def base_of(net: Any) -> Any:
     """The body within a model with a head; the model itself when it has none."""
@@ -35,7 +37,8 @@ def head_of(net: Any) -> tuple[str, ...]:
 def linear_head(net: Any) -> nn.Linear | None:
     """The output layer of a language model, where it is a matrix and no more."""
     head = net.get_output_embeddings()
-    return head if type(head) is nn.Linear and head.bias is None else None
+    # Another subclass may do more than multiply.
+    return head if type(head) in (nn.Linear, Linear) and head.bias is None else None
 
 
 @contextmanager
