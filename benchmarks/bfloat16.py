@@ -1,7 +1,8 @@
 """What bfloat16 is worth in torch on a CPU whose processor multiplies in it: beside transformers in the same precision.
 
-    python benchmarks/bfloat16.py            # some twenty minutes on two cores; writes results
-    python benchmarks/bfloat16.py --quick    # tiny networks, shows that it runs, writes nothing
+    python benchmarks/bfloat16.py                # some twenty minutes on two cores; writes results
+    python benchmarks/bfloat16.py --other zen4   # those of another CPU, beside the first one's
+    python benchmarks/bfloat16.py --quick        # tiny networks, shows that it runs, writes nothing
 
 The contestants are those of `python -m benchmarks cpu`, in float32 and in bfloat16, each in a process of its own.
 Weights are random at full architecture size: how far answers are from float32's is written down, and says little of
@@ -28,7 +29,7 @@ from benchmarks.speed.contest import Contest, Contestant, hold
 from benchmarks.speed.table import shown
 from benchmarks.speed.work import Setting
 
-RESULT = RESULTS / "bfloat16.json"
+RESULT, OTHERS = RESULTS / "bfloat16.json", {"zen4": RESULTS / "bfloat16_zen4.json"}
 _SPEED = "benchmarks.speed"
 _HALF = {"precision": "bf16"}
 
@@ -129,7 +130,9 @@ def table(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny networks, one round; writes nothing")
-    quick = parser.parse_args().quick
+    parser.add_argument("--other", choices=OTHERS, help="what was measured on the CPU of this name")
+    options = parser.parse_args()
+    quick = options.quick
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         setting = Setting(Path(name), quick=quick)
@@ -140,7 +143,8 @@ def main() -> None:
             print(shown(found[-1]), flush=True)
     result = {**surroundings(setting), "load_average": before, "rounds": rounds, "contests": found}
     if not quick:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        path = OTHERS[options.other] if options.other else RESULT
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(table(result))
 
 

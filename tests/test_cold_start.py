@@ -163,8 +163,8 @@ def pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_large_file_has_a_hash_for_each_piece(pieces: Path) -> None:
     files = manifest.verify(pieces)
-    said = json.loads((pieces / "pieces.json").read_text())["files"]
-    assert {name: len(entry["pieces"]) for name, entry in said.items()} == {"weights.bin": 4, "exact.onnx": 2}
+    said = json.loads((pieces / "blake3.json").read_text())["files"]
+    assert {name: len(entry["blake3"]) for name, entry in said.items()} == {"weights.bin": 4, "exact.onnx": 2}
     # Of the whole as well, for readers that know no pieces.
     assert all(entry["sha256"] == manifest.sha256(pieces / name) for name, entry in files.items())
     for path in pieces.iterdir():
@@ -178,43 +178,50 @@ def test_a_large_file_has_a_hash_for_each_piece(pieces: Path) -> None:
 
 
 HARMS: dict[str, Any] = {
-    "no pieces": lambda files: files["weights.bin"].update(pieces=[]),
-    "one less": lambda files: files["weights.bin"]["pieces"].pop(),
-    "one more": lambda files: files["weights.bin"]["pieces"].append("0" * 64),
-    "no list": lambda files: files["weights.bin"].update(pieces="0" * 64),
-    "no text": lambda files: files["weights.bin"].update(pieces=[None, 1, {}, []]),
+    "no pieces": lambda files: files["weights.bin"].update(blake3=[]),
+    "one less": lambda files: files["weights.bin"]["blake3"].pop(),
+    "one more": lambda files: files["weights.bin"]["blake3"].append("0" * 64),
+    "no list": lambda files: files["weights.bin"].update(blake3="0" * 64),
+    "no text": lambda files: files["weights.bin"].update(blake3=[None, 1, {}, []]),
     "no entry": lambda files: files.update({"weights.bin": None}),
     "another key": lambda files: files["weights.bin"].update(more=1),
     "the hash of another whole": lambda files: files["weights.bin"].update(sha256="0" * 64),
     "an unknown file": lambda files: files.update({"../secret": files["weights.bin"]}),
-    "itself": lambda files: files.update({"pieces.json": files["weights.bin"]}),
+    "itself": lambda files: files.update({"blake3.json": files["weights.bin"]}),
 }
 
 
 @pytest.mark.parametrize("harm", HARMS)
 def test_pieces_that_do_not_fit_are_refused(pieces: Path, harm: str) -> None:
-    files = json.loads((pieces / "pieces.json").read_text())["files"]
+    files = json.loads((pieces / "blake3.json").read_text())["files"]
     HARMS[harm](files)
-    (pieces / "pieces.json").write_bytes(manifest._canonical(files))
-    known = manifest._read(pieces, "manifest.json") | {"pieces.json": manifest._entry(pieces / "pieces.json")}
+    (pieces / "blake3.json").write_bytes(manifest._canonical(files))
+    known = manifest._read(pieces, "manifest.json") | {"blake3.json": manifest._entry(pieces / "blake3.json")}
     (pieces / "manifest.json").write_bytes(manifest._canonical(known))
-    with pytest.raises(BundleError, match=r"weights\.bin|secret|pieces\.json"):
+    with pytest.raises(BundleError, match=r"weights\.bin|secret|blake3\.json"):
         manifest.verify(pieces)
 
 
-def test_a_folder_of_before_there_were_pieces(pieces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (pieces / "manifest.json").unlink()
+# They had no pieces at first, and later a sha256 of each in a file that is one like any other now.
+@pytest.mark.parametrize("more", [set(), {"pieces.json"}], ids=["without pieces", "with those of before"])
+def test_folders_of_before(pieces: Path, monkeypatch: pytest.MonkeyPatch, more: set[str]) -> None:
     monkeypatch.setattr(manifest, "PIECE", 1 << 24)
     manifest.write(pieces)
+    files = manifest.verify(pieces)
+    for name in more:
+        (pieces / name).write_bytes(b"{}")
+        (pieces / "manifest.json").write_bytes(manifest._canonical(files | {name: manifest._entry(pieces / name)}))
     monkeypatch.setattr(manifest, "PIECE", 64)
-    assert set(manifest.verify(pieces)) == {"weights.bin", "exact.onnx", "small.yaml"}
+    assert set(manifest.verify(pieces)) == {"weights.bin", "exact.onnx", "small.yaml"} | more
     _flip(pieces / "weights.bin", 199)
     with pytest.raises(BundleError, match=r"weights\.bin"):
         manifest.verify(pieces)
+    manifest.write(pieces)
+    assert set(manifest.verify(pieces)) == {"weights.bin", "exact.onnx", "small.yaml", "blake3.json"}
 
 
 def test_a_file_that_goes_away_while_it_is_hashed_is_one_error(pieces: Path) -> None:
-    checking = manifest._Hashing([manifest._Part(pieces / "gone.bin", 0, 100)])
+    checking = manifest._Hashing([manifest._Part(pieces / "gone.bin", 0, 100, sha256)])
     with pytest.raises(BundleError, match=r"gone\.bin can't be read"):
         checking.wait()
 
@@ -229,7 +236,8 @@ def test_a_file_that_was_cut_off_is_not_the_one_that_was_written(pieces: Path) -
         with pytest.raises(BundleError, match=r"weights\.bin"):
             manifest.verify(pieces)
     (pieces / "weights.bin").write_bytes(bytes(100))
-    assert manifest._Hashing([manifest._Part(pieces / "weights.bin", 1 << 24, 64)]).wait() == [sha256().hexdigest()]
+    cut_off = manifest._Part(pieces / "weights.bin", 1 << 24, 64, sha256)
+    assert manifest._Hashing([cut_off]).wait() == [sha256().hexdigest()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read from /proc")

@@ -158,7 +158,8 @@ def test_the_page_of_performance_quotes_what_bfloat16_is_worth(monkeypatch: pyte
     monkeypatch.syspath_prepend(str(ROOT))
     module = runpy.run_path(str(ROOT / "benchmarks" / "bfloat16.py"))
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    assert module["table"](json.loads(module["RESULT"].read_text(encoding="utf-8"))) in page
+    for path in (module["RESULT"], *module["OTHERS"].values()):
+        assert module["table"](json.loads(path.read_text(encoding="utf-8"))) in page, path.name
 
 
 def test_the_page_of_generation_quotes_what_guessing_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:

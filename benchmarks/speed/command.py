@@ -1,7 +1,7 @@
 """`python -m benchmarks cpu` and `gpu`: every work's contests, a table as they end, and a file of figures a work.
 
 A full run writes `benchmarks/results/speed_WORK.json` (of the GPU `speed_gpu_WORK.json`, of another CPU
-`speed_intel_WORK.json`) and docs/benchmarks.md; `--quick` writes nothing, and shows that all of it runs.
+`speed_intel_WORK.json`, by its name) and docs/benchmarks.md; `--quick` writes nothing, and shows that all of it runs.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from benchmarks.speed.work import Setting
 # By the half that runs them; each is a module here, with FACTS and contests().
 WORKS = {
     "cpu": (
-        "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
-        "export_time", "growth", "serving",
+        "ceilings", "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio",
+        "cold_start", "export_time", "growth", "serving",
     ),
     "gpu": (
         "ceilings", "training", "inference", "text", "images", "audio", "embed", "generate", "finetune",
@@ -35,7 +35,8 @@ WORKS = {
     ),
 }  # fmt: skip
 _SERVED = "serving"
-OTHER = "intel"  # what the files of another CPU are named by
+# Other CPUs, by what their files are named by, and what the page calls them.
+OTHERS = {"intel": "On an Intel Xeon with AMX", "zen4": "On an AMD EPYC of the fourth generation (Zen 4)"}
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
 
 
@@ -46,7 +47,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="each contestant is timed so many times, in turn")
     parser.add_argument("--quick", action="store_true", help="tiny networks, one round; writes nothing")
     parser.add_argument(
-        "--other", action="store_true", help=f"the half of the CPU, kept beside that of the first CPU, as {OTHER!r}"
+        "--other", choices=OTHERS, help="the half of the CPU, kept beside that of the first CPU, by this name"
     )
     parser.add_argument("--peers", type=Path, help="Python of benchmarks/speed/requirements.txt")
     parser.add_argument(
@@ -150,7 +151,7 @@ def main(given: Sequence[str] | None = None) -> None:
             )  # fmt: skip
             found = measure(name, setting, 1 if options.quick else options.rounds)
         if not options.quick:
-            path = RESULTS / file_of(OTHER if options.other else options.half, name)
+            path = RESULTS / file_of(options.other or options.half, name)
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if not options.quick:
         from benchmarks.speed import page

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.common import RESULTS, ROOT
-from benchmarks.speed.command import OTHER, WORKS, file_of
+from benchmarks.speed.command import OTHERS, WORKS, file_of
 from benchmarks.speed.table import why
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -24,7 +24,7 @@ rounds, and in brackets the lowest and the highest. Memory is the peak of the re
 ceilings of a GPU were measured, a share of them stands behind: of the bf16 matrix product or of the copy, whichever is
 nearer. Lines of this project are bold. [Performance](performance.md) says what is on by default, and how to measure.
 """
-_SECTIONS = {"cpu": "On the CPU", "intel": "On another CPU", "gpu": "On one GPU"}
+_SECTIONS = {"cpu": "On the CPU", **OTHERS, "gpu": "On one GPU"}
 # Figures of a contestant's own that are shown beside its time.
 _MORE = {
     "loss": "loss {:.2f}", "updates": "{:.0f} updates to a loss of 0.5", "mb": "{:.0f} MB on disk",
@@ -36,7 +36,7 @@ _COLUMNS = ("work", "contest", "contestant", "times", "a second", "peak MB")
 
 def results() -> dict[str, dict[str, Any]]:
     """By section and work: what was measured, None for what was not."""
-    sections = {"cpu": WORKS["cpu"], OTHER: WORKS["cpu"], "gpu": WORKS["gpu"]}
+    sections = {"cpu": WORKS["cpu"], **dict.fromkeys(OTHERS, WORKS["cpu"]), "gpu": WORKS["gpu"]}
     return {name: {work: _read(RESULTS / file_of(name, work)) for work in works} for name, works in sections.items()}
 
 
@@ -49,7 +49,7 @@ def page(found: Found) -> str:
     if any(found["cpu"].values()):
         parts.append("![how many times as quick as the first of its contest each contestant is](images/speed.svg)\n")
     for section, works in found.items():
-        if section == OTHER:
+        if section in OTHERS:
             works = {work: result for work, result in works.items() if result}
             if not works:
                 continue
@@ -121,17 +121,18 @@ _TICKS = (0.5, 1, 2, 5, 10, 20)
 _SHORT = (
     "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
 )  # fmt: skip
+_BESIDE = "intel"
 _OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
 
 
 def summary(found: Found) -> str:
-    """The README's table: the first contest of most works, by its medians; those of the other CPU behind a stroke."""
+    """The README's table: the first contest of most works, by its medians; those of another CPU behind a stroke."""
     lines = [
         "| work | what is 1.0 | best of the others | zoo in torch | bundle | bundle, int8 |",
         "|---|---|---|---|---|---|",
     ]
     for work in _SHORT:
-        result, other = found["cpu"].get(work), found.get(OTHER, {}).get(work)
+        result, other = found["cpu"].get(work), found.get(_BESIDE, {}).get(work)
         if result is None:
             continue
         contest = result["contests"][0]
@@ -186,7 +187,9 @@ def draw(found: Found) -> None:
     from zoo.report_plots import COLOURS, figure
 
     bars: list[tuple[str, Mapping[str, float], str]] = []
-    for result in filter(None, found["cpu"].values()):
+    for work, result in found["cpu"].items():
+        if result is None or work == "ceilings":
+            continue
         rows = [row for row in result["contests"][0]["rows"] if "times" in row]
         bars += [(f"{result['title']}: {r['name']}", r["times"], COLOURS[0] if r["ours"] else "#999999") for r in rows]
 

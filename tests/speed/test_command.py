@@ -21,7 +21,7 @@ from benchmarks.speed.work import Setting
     [
         ((), "required: half"),
         (("tpu",), "invalid choice: 'tpu'"),
-        (("cpu", "--only", "text,songs"), "there is no work 'songs'; there are text, images, audio"),
+        (("cpu", "--only", "text,songs"), "there is no work 'songs'; there are ceilings, text, images"),
         (("cpu", "--rounds", "3"), "a median needs 5 or more"),
         (("cpu", "--rounds", "many"), "invalid int value"),
     ],

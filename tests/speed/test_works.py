@@ -17,7 +17,7 @@ from benchmarks.speed.contest import Contestant, hold
 from benchmarks.speed.contestant import Ready, first, measured
 from benchmarks.speed.work import Setting
 
-_OF_GPUS = ("ceilings", "training", "inference")  # these works are of the GPU half alone
+_OF_GPUS = ("training", "inference")  # these works are of the GPU half alone
 # Group norm over padding: another answer in a padded batch than alone.
 WRONG = ("pipeline, sorted, 4 a batch",)
 

@@ -89,7 +89,7 @@ def again(source: Path, target: str | Path, wanted: Wanted) -> BundleModel:
         shutil.copytree(source, folder, dirs_exist_ok=True, symlinks=True)
         # What is here cannot change any more between the check and the work.
         manifest.verify(folder)
-        for name in (manifest.MANIFEST, manifest.PIECES):
+        for name in manifest.OWN:
             (folder / name).unlink(missing_ok=True)
         card = bundle.read_card(folder)
         if card.export is None or card.export.precision != "fp32":
