@@ -121,24 +121,23 @@ _TICKS = (0.5, 1, 2, 5, 10, 20)
 _SHORT = (
     "text", "images", "audio", "embed", "generate", "finetune", "finetune_images", "finetune_audio", "cold_start",
 )  # fmt: skip
-_BESIDE = "intel"
 _OURS = (("zoo, torch", "zoo, finetune"), ("zoo, bundle fp32", "zoo.runtime"), ("zoo, bundle int8",))
 
 
 def summary(found: Found) -> str:
-    """The README's table: the first contest of most works, by its medians; those of another CPU behind a stroke."""
+    """The README's table: the first contest of most works, by its medians; those of other CPUs behind strokes."""
     lines = [
         "| work | what is 1.0 | best of the others | zoo in torch | bundle | bundle, int8 |",
         "|---|---|---|---|---|---|",
     ]
     for work in _SHORT:
-        result, other = found["cpu"].get(work), found.get(_BESIDE, {}).get(work)
+        result, *others = (found.get(section, {}).get(work) for section in ("cpu", *OTHERS))
         if result is None:
             continue
         contest = result["contests"][0]
         first = contest["rows"][0]
-        both = zip(_cells(contest), _cells(other["contests"][0]) if other else ["-"] * 4, strict=True)
-        cells = [one if {one, two} == {"-"} else f"{one} / {two}" for one, two in both]
+        columns = [_cells(contest), *(_cells(other["contests"][0]) if other else ["-"] * 4 for other in others)]
+        cells = ["-" if set(cell) == {"-"} else " / ".join(cell) for cell in zip(*columns, strict=True)]
         model = result["model"].partition(", random")[0]
         lines.append(f"| {model}: {contest['name']} | {first['name']}{_loss(first)} | {' | '.join(cells)} |")
     return "\n".join(lines)
