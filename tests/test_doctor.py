@@ -97,6 +97,28 @@ def test_another_torch_than_torchvision_and_torchaudio_are_made_for() -> None:
     assert all('"torchvision<0.27,>=0.26"' in f.mend for f in found if "is not made for" in f.what)
 
 
+def test_without_a_gpu_it_says_what_the_processor_is_quick_in() -> None:
+    facts = dataclasses.replace(HEALTHY, driver=None, instructions=("avx512_bf16", "avx512_vnni", "avx_vnni"))
+    notes = doctor.diagnose(facts)
+    assert [(note.level, note.what) for note in notes] == [
+        (Level.note, "This processor multiplies in bfloat16 (avx512_bf16)."),
+        (Level.note, "This processor multiplies in int8 (avx512_vnni, avx_vnni)."),
+    ]
+    assert 'precision="bf16"' in notes[0].why
+    assert doctor.diagnose(dataclasses.replace(facts, driver="580.65.06")) == []
+    assert doctor.diagnose(dataclasses.replace(facts, instructions=())) == []
+    without = {name: version for name, version in facts.packages.items() if not name.startswith("torch")}
+    served = dataclasses.replace(facts, packages=without, torch_cuda=None, needed=())
+    assert [note.what for note in doctor.diagnose(served) if "multiplies" in note.what] == [notes[1].what]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a processor has is read from /proc")
+def test_the_instructions_of_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    known = {name for names in collecting.INSTRUCTIONS.values() for name in names}
+    assert set(collecting.collect(imports=False).instructions) == said & known
+
+
 @pytest.mark.parametrize(("torch", "torchvision"), [("2.11.0+cpu", "0.26.0"), ("2.11.0", "0.26.0+cpu")])
 def test_a_cpu_build_beside_a_cuda_build(torch: str, torchvision: str) -> None:
     facts = with_packages(torch=torch, torchvision=torchvision, torchaudio=None)

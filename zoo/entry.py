@@ -52,7 +52,7 @@ def load(
     revision: a commit, tag or branch of the hub's repository.
     device: "cpu", "cuda", ...; the best there is when None.
     precision: what predict(), embed() and evaluate() compute in: "fp32", or torch's autocast to "bf16", for GPUs and
-        for CPUs that multiply in it (`lscpu` lists amx_bf16), or to "fp16", for GPUs. Fine-tuning has an option of its
+        for CPUs that multiply in it (`zoo doctor` tells), or to "fp16", for GPUs. Fine-tuning has an option of its
         own; a bundle is compared with answers in fp32.
     compile: answer by torch.compile: the first answers take the compiler a minute or more, later ones less time than
         without. Of generation it is the step of one token, on CUDA. On a CPU it needs a C++ compiler.

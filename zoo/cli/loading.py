@@ -64,7 +64,8 @@ Precision = Annotated[
     str | None,
     typer.Option(
         "--precision",
-        help="What torch computes in: 'fp32', 'bf16' (GPUs, and CPUs with AMX) or 'fp16' (GPUs). A bundle has its own.",
+        help="What torch computes in: 'fp32', 'bf16' (GPUs, and CPUs that multiply in it, which `zoo doctor` tells) or "
+        "'fp16' (GPUs). A bundle has its own.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-from zoo.doctor.facts import RUNTIMES, Facts, Needed
+from zoo.doctor.facts import INSTRUCTIONS, RUNTIMES, Facts, Needed
 
 # CUDA 13 needs this driver or a newer one.
 _CUDA_13_DRIVER = 580
@@ -289,6 +289,22 @@ def bytecode(facts: Facts) -> Iterator[Finding]:
         )
 
 
+_LESS = {
+    "bfloat16": 'precision="bf16" of zoo.load and of finetune takes torch about half the time of fp32.',
+    "int8": 'A bundle of export(precision="int8") is several times as quick; what it costs is measured on your data.',
+}
+
+
+def less_than_fp32(facts: Facts) -> Iterator[Finding]:
+    """Without a GPU: what the processor multiplies in beside float32, because nothing takes it unasked."""
+    if facts.driver is not None:
+        return
+    for number, why in _LESS.items():
+        found = [name for name in INSTRUCTIONS[number] if name in facts.instructions]
+        if found and ("torch" in facts.packages or number == "int8"):
+            yield Finding(Level.note, f"This processor multiplies in {number} ({', '.join(found)}).", why)
+
+
 CHECKS: tuple[Check, ...] = (
     python_version,
     own_metadata,
@@ -301,4 +317,5 @@ CHECKS: tuple[Check, ...] = (
     runtime_on_cuda,
     hub,
     bytecode,
+    less_than_fp32,
 )

@@ -30,6 +30,8 @@ VARIABLES = (
 )
 _MODULES = {"pillow": "PIL", "pyyaml": "yaml", "scikit-learn": "sklearn", "onnxruntime-gpu": "onnxruntime"}
 _TIMEOUT = 300.0
+# Instructions that multiply in less than float32, by what they multiply in, as Linux names them.
+INSTRUCTIONS = {"bfloat16": ("amx_bf16", "avx512_bf16"), "int8": ("amx_int8", "avx512_vnni", "avx_vnni")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class Facts:
     driver: the version of NVIDIA's driver, empty when it does not say, None without one.
     cuda_provider: why ONNX Runtime's CUDA provider can't be used, empty when it can, None when it was not tried.
     environment: the variables that matter here. cache_writable: whether the hub's cache can be written.
+    instructions: those of `INSTRUCTIONS` that the processor has; none where the system does not say.
     """
 
     python: str
@@ -71,6 +74,7 @@ class Facts:
     cuda_provider: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     cache_writable: bool = True
+    instructions: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -91,6 +95,7 @@ def collect(*, imports: bool = True) -> Facts:
         driver=_driver(),
         environment={name: os.environ[name] for name in VARIABLES if name in os.environ},
         cache_writable=_cache_writable(),
+        instructions=_instructions(),
     )
     return _probed(facts) if imports else facts
 
@@ -135,6 +140,15 @@ def _driver_by_tool() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.split("\n")[0].strip() if done.returncode == 0 else None
+
+
+def _instructions() -> tuple[str, ...]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return tuple(name for names in INSTRUCTIONS.values() for name in names if name in flags)
 
 
 def _cache_writable() -> bool:

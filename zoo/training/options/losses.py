@@ -16,7 +16,8 @@ class LossFields(Options):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         default="auto",
-        description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU. bf16 is quicker on CPUs with AMX.",
+        description="'auto': bf16 on a GPU that has it, else fp16; fp32 on the CPU, where bf16 is quicker on those "
+        "that multiply in it (`zoo doctor` tells).",
     )
     tf32: bool = Field(default=True, description="Let a GPU multiply float32 matrices in TF32.")
     gradient_checkpointing: bool = Field(
