@@ -77,3 +77,11 @@ def test_every_script_is_run_here_or_by_one_that_is() -> None:
 def test_scripts_are_short(script: str) -> None:
     lines = (EXAMPLES / script).read_text(encoding="utf-8").splitlines()
     assert len(lines) <= (180 if script == "common.py" else 90)
+
+
+def test_the_main_job_tells_its_options_and_refuses_others() -> None:
+    command = [sys.executable, str(EXAMPLES / "main_job.py")]
+    shown = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--quick" in shown
+    assert "===" not in shown
+    assert subprocess.run([*command, "--quik"], capture_output=True, check=False).returncode == 2

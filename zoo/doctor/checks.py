@@ -291,8 +291,8 @@ def bytecode(facts: Facts) -> Iterator[Finding]:
 
 _LESS = {
     "bfloat16": 'precision="bf16" of zoo.load and of finetune takes torch about half the time of fp32.',
-    "int8": 'A bundle of export(precision="int8") is mostly two to three times as quick as one in fp32; what it costs is '
-    "measured on your data.",
+    "int8": 'A bundle of export(precision="int8") is mostly two to three times as quick as one in fp32; what it costs '
+    "is measured on your data.",
 }
 
 
