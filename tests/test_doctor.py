@@ -113,7 +113,7 @@ def test_without_a_gpu_it_says_what_the_processor_is_quick_in() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a processor has is read from /proc")
-def test_the_instructions_of_a_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_instructions_of_a_processor() -> None:
     said = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     known = {name for names in collecting.INSTRUCTIONS.values() for name in names}
     assert set(collecting.collect(imports=False).instructions) == said & known
