@@ -105,3 +105,29 @@ import zoo.training.config  # NumPy, further down, sets filters of its own
 print(before == state())
 """
     assert run(code) == "True"
+
+
+_SEEN = """
+import contextlib, os, sys
+class Seen:
+    def find_spec(self, name, *given):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+sys.meta_path.insert(0, Seen())
+"""
+_TOLD = "\nprint(os.environ.get('OPENBLAS_THREAD_TIMEOUT'))"
+
+
+@pytest.mark.parametrize("asked", ["zoo.load", "zoo.Index", "zoo.runtime.load('.', verify=False)"])
+def test_numpy_is_imported_with_threads_that_soon_sleep(asked: str) -> None:
+    """They would take a core from a first answer. What the process starts later is told nothing of it."""
+    code = f"{_SEEN}import zoo\nwith contextlib.suppress(zoo.ZooError): {asked}{_TOLD}"
+    assert run(code).split() == ["22", "None"]
+    assert run(f"import os\nos.environ['OPENBLAS_THREAD_TIMEOUT'] = '9'\n{code}").split() == ["9", "9"]
+
+
+def test_the_command_has_such_threads_in_its_workers_too() -> None:
+    code = (
+        "import zoo.cli\nsys.argv = ['zoo', 'info', 'resnet50']\nwith contextlib.suppress(SystemExit): zoo.cli.main()"
+    )
+    assert run(f"{_SEEN}{code}{_TOLD}").splitlines()[-1] == "22"

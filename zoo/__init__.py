@@ -36,6 +36,8 @@ _DOOR = {
     "load": "zoo.entry",
     "verify": "zoo.manifest",
 }
+# Those of them that compute.
+_ARRAYS = ("Index", "Model", "batch", "evaluate", "export", "load")
 _MODULES = ("errors", "results", "runtime", "spec", "tasks", "modalities")
 
 __all__ = [
@@ -46,6 +48,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _DOOR:
+        if name in _ARRAYS:
+            importlib.import_module("zoo.blas").settle()
         return getattr(importlib.import_module(_DOOR[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"zoo.{name}")

@@ -11,8 +11,6 @@ A folder appears whole or not at all: it is written beside its place, synced, an
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -223,10 +221,12 @@ def writing(target: str | Path) -> Iterator[Path]:
     On an error (a full disk, an interrupt) the temporary folder goes and what was at `target` stays.
     Raises BundleError when `target` is something that the zoo did not write.
     """
+    import shutil
+
     target = Path(target)
     check_target(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    temporary = _beside(target, ".tmp")
     try:
         yield temporary
         manifest.write(temporary)
@@ -236,6 +236,13 @@ def writing(target: str | Path) -> Iterator[Path]:
         raise BundleError(f"{target} could not be written ({error}); what was there before is untouched.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    """A new folder on the same file system. Whoever only reads a bundle does not wait for these imports."""
+    import tempfile
+
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=suffix, dir=target.parent))
 
 
 def check_target(target: Path) -> None:
@@ -250,8 +257,10 @@ def check_target(target: Path) -> None:
 
 def publish(temporary: Path, target: Path) -> None:
     """Rename a finished folder to its place, in one step for a reader; what was there before goes."""
+    import shutil
+
     if target.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+        old = _beside(target, ".old")
         os.rename(target, old / "was")
         try:
             os.rename(temporary, target)

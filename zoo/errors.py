@@ -6,7 +6,6 @@ the call's, and exits with 1.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
@@ -98,6 +97,9 @@ class BundleError(ZooError, ValueError):
 
 def suggest(wrong: str, allowed: Iterable[str]) -> str:
     """' Did you mean 'resnet50'?' or the empty string."""
+    # What goes well does not wait for it.
+    import difflib
+
     close = difflib.get_close_matches(str(wrong), list(allowed), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 

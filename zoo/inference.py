@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zoo.errors import ConfigError, DataError, InputError
 from zoo.modalities.base import Array, Encoder, Example
 from zoo.results import RowError
 from zoo.tasks.base import Task
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 BatchSize = int | Literal["auto"]
 OnError = Literal["raise", "return"]
@@ -190,7 +192,7 @@ def _run(
         except (DataError, InputError) as error:
             return _failed(row, raw, error, encoder, on_error)
 
-    with ThreadPoolExecutor(workers) if workers else nullcontext() as pool:
+    with _threads(workers) as pool:
         for chunk in _chunks(rows, encode, pool, limits):
             yield from _forward_chunk(chunk, encoder, task, forward, bulk, limits)
 
@@ -246,7 +248,7 @@ def _forward_chunk(
     calling, callers = forward, 1
     if bulk is not None and len(cut) >= _MANY:
         calling, callers = bulk()
-    with ThreadPoolExecutor(callers) if callers > 1 else nullcontext() as pool:
+    with _threads(callers if callers > 1 else 0) as pool:
         answers = dict(chain.from_iterable(pool.map(run, cut) if pool else map(run, cut)))
     for outcome in chunk:
         if outcome.error is not None:
@@ -254,6 +256,15 @@ def _forward_chunk(
             continue
         found = [answers[window.row, window.window] for window in outcome.windows]
         yield RowOutcome(outcome.row, outcome.raw, outcome.windows, found)
+
+
+def _threads(count: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    """None of them for 0: a first answer, of a single input, does not wait for the import."""
+    if not count:
+        return nullcontext()
+    from concurrent.futures import ThreadPoolExecutor
+
+    return ThreadPoolExecutor(count)
 
 
 def _failed(row: int, raw: Any, error: DataError, encoder: Encoder, on_error: OnError) -> RowOutcome:

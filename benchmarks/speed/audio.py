@@ -38,7 +38,11 @@ def contests(setting: Setting) -> Iterator[Contest]:
             Contestant("pipeline, sorted, 4 a batch", f"{_HERE}:pipeline", {**given, "batch_size": 4}),
             Contestant("torch loop", f"{_HERE}:loop", given),
             Contestant("zoo, torch", f"{_HERE}:ours", given, ours=True),
-            Contestant("zoo, torch, 4 a batch", f"{_HERE}:ours", {**given, "batch_size": 4}, ours=True),
+            *(
+                [Contestant("zoo, torch, 4 a batch", f"{_HERE}:ours", {**given, "batch_size": 4}, ours=True)]
+                if setting.device == "cuda"
+                else ()
+            ),
             compiled(f"{_HERE}:ours", given, setting),
             *bundles(f"{_HERE}:bundle", given, made),
         ],

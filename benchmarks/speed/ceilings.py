@@ -21,7 +21,7 @@ _TIMES = 20  # in a run, so that the start of the first is little of it
 
 def contests(setting: Setting) -> Iterator[Contest]:
     gpu = setting.device == "cuda"
-    side, numbers = (64, 1_000) if setting.quick else (8192, 2**30) if gpu else (2048, 2**26)
+    side, numbers = (64, 1_000) if setting.quick else (8192, 2**30) if gpu else (1536, 2**26)
     # What torch makes of a processor is not always all that it has.
     others = [] if gpu else [Contestant("ONNX Runtime", f"{_HERE}:product_of_onnxruntime", {"size": side})]
     for name, function, size, items, unit, more in (

@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from benchmarks.speed.answers import Answer, Distance, distance, tells
 ROOT = Path(__file__).resolve().parents[2]
 # Of the session that measures: they would be a handicap, or reach for a hub.
 _DROPPED = ("PYTHONDONTWRITEBYTECODE", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONPATH")
+# Importing takes one core, and more at once would take memory.
+_AHEAD = 2
 _SET = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", "PYTHONPATH": str(ROOT)}
 
 
@@ -186,8 +189,8 @@ def _started(
     contest: Contest, folder: Path, stack: ExitStack, rows: dict[str, dict[str, Any]], tell: Callable[[str], None],
     start: Start,
 ) -> Iterator[tuple[Contestant, Running]]:  # fmt: skip
-    """All that take part. While one answers for the first time, which nobody times, the next imports and loads."""
-    before: tuple[Contestant, Running] | None = None
+    """All that take part. While one answers for the first time, which nobody times, the next ones import and load."""
+    loading: deque[tuple[Contestant, Running]] = deque()
     for place, contestant in enumerate(contest.contestants):
         if contestant.left_out:
             rows[contestant.name]["left_out"] = contestant.left_out
@@ -195,11 +198,10 @@ def _started(
             continue
         process = start(contestant, folder / f"{place}.log")
         stack.callback(process.close)
-        if before is not None:
-            yield before
-        before = (contestant, process)
-    if before is not None:
-        yield before
+        loading.append((contestant, process))
+        if len(loading) > _AHEAD:
+            yield loading.popleft()
+    yield from loading
 
 
 def _told(contest: Contest, answer: Answer) -> Answer:

@@ -152,3 +152,20 @@ def test_is_made_by_its_spec_and_travels() -> None:
     assert ModelSpec.parse(spec.to_yaml()) == spec
     with pytest.raises(SpecError, match="takes input of kind 'image'"):
         spec.evolve(modality="vision")
+
+
+@pytest.mark.parametrize("frames", [0, 1, 15, 16, 3000])
+def test_no_product_of_filters_is_large_enough_for_threads(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    filters = mel.mel_filters(201, 80, rate=RATE, low=0.0, high=RATE / 2, scale="slaney")
+    power = np.random.default_rng(0).random((frames, 201))
+    asked: list[int] = []
+    product = np.matmul
+
+    def counted(left: Array, right: Array, **given: Any) -> Array:
+        asked.append(left.shape[-2] * right.size)
+        return np.asarray(product(left, right, **given))
+
+    monkeypatch.setattr(mel.np, "matmul", counted)
+    found = mel.through(power, filters)
+    assert max(asked) <= 1 << 18
+    np.testing.assert_allclose(found, power @ filters, rtol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import zoo
+from zoo.blas import WAITING
 
 if TYPE_CHECKING:
     from typer.core import TyperCommand
@@ -109,4 +111,6 @@ def main() -> None:
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=errors)
+    # This process is ours, and so are the workers that it starts.
+    os.environ.setdefault(*WAITING)
     app(prog_name="zoo")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from zoo.modalities.base import Array
-from zoo.modalities.mel import Scale, hann, mel_filters, power_frames
+from zoo.modalities.mel import Scale, hann, mel_filters, power_frames, through
 from zoo.spec import MelInput
 
 _FFT = 1024
@@ -59,7 +59,7 @@ def _levels(wave: Array, input: MelInput, scale: Scale) -> Array:
         _FFT // 2 + 1, input.bins, rate=input.sampling_rate, low=input.low, high=input.high or input.sampling_rate / 2,
         scale=scale, slaney_norm=scale == "slaney",
     )  # fmt: skip
-    return np.asarray(10.0 * np.log10(np.maximum(power @ filters, _FLOOR)), dtype=np.float32)
+    return np.asarray(10.0 * np.log10(np.maximum(through(power, filters), _FLOOR)), dtype=np.float32)
 
 
 def _squeezed(mel: Array, frames: int) -> Array:

@@ -12,6 +12,7 @@ from zoo.modalities.base import Array
 Scale = Literal["slaney", "htk", "kaldi"]
 # Slaney's Auditory Toolbox: 200/3 Hz a mel up to 1 kHz, and above it 27 mels for each factor of 6.4.
 _LINEAR, _KNEE, _STEP = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
+_SMALL_PRODUCT = 1 << 18  # multiplications that OpenBLAS gives to one thread
 
 
 def hann(size: int, *, periodic: bool = True) -> Array:
@@ -51,6 +52,22 @@ def power_frames(
         frames = frames - preemphasis * before
     spectrum = np.fft.rfft(frames * window, n=size or len(window), axis=1)
     return np.asarray(np.square(spectrum.real) + np.square(spectrum.imag))
+
+
+def through(power: Array, filters: Array) -> Array:
+    """`power @ filters`, float64 `[frames, mels]`, a few frames at a time.
+
+    Of larger products NumPy's BLAS gives a share to other threads, which then look for more work for a tenth of a
+    second, on cores that the network is about to want.
+    """
+    few = max(_SMALL_PRODUCT // filters.size, 1)
+    whole = len(power) - len(power) % few
+    bins, mels = filters.shape
+    found = np.empty((len(power), mels))
+    blocks = whole // few
+    np.matmul(power[:whole].reshape(blocks, few, bins), filters, out=found[:whole].reshape(blocks, few, mels))
+    np.matmul(power[whole:], filters, out=found[whole:])
+    return found
 
 
 @lru_cache(maxsize=16)

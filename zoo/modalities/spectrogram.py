@@ -12,7 +12,7 @@ import numpy as np
 from zoo.modalities import clap, recordings
 from zoo.modalities.audio import MIN_SECONDS, AudioSource, read_wave, windows_of
 from zoo.modalities.base import Array, Encoder, Example
-from zoo.modalities.mel import hann, mel_filters, power_frames
+from zoo.modalities.mel import hann, mel_filters, power_frames, through
 from zoo.modalities.target_text import TargetText
 from zoo.modalities.tokenizing import bare, bare_copy, save_tokenizer
 from zoo.spec import MelInput
@@ -132,7 +132,7 @@ def whisper_features(wave: Array, input: MelInput, frames: int) -> Array:
         width // 2 + 1, input.bins, rate=rate, low=0.0, high=rate / 2, scale="slaney", slaney_norm=True
     )
     levels = np.full((input.bins, frames), math.log10(_FLOOR))
-    levels[:, :heard] = np.log10(np.maximum(power @ filters, _FLOOR)).T
+    levels[:, :heard] = np.log10(np.maximum(through(power, filters), _FLOOR)).T
     return np.asarray((np.maximum(levels, levels.max() - 8.0) + 4.0) / 4.0, dtype=np.float32)
 
 
@@ -151,7 +151,7 @@ def kaldi_features(wave: Array, input: MelInput) -> Array:
     )[: input.frames]
     filters = mel_filters(size // 2 + 1, input.bins, rate=rate, low=20.0, high=rate / 2, scale="kaldi", in_mels=True)
     out = np.zeros((input.frames, input.bins))
-    out[: len(power)] = np.log(np.maximum(power @ filters, _KALDI_FLOOR))
+    out[: len(power)] = np.log(np.maximum(through(power, filters), _KALDI_FLOOR))
     return np.asarray((out - input.mean) / (2.0 * input.std), dtype=np.float32)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from zoo.blas import settle
 from zoo.errors import BundleError
 from zoo.manifest import GRAPH, SHORTLIST, Checking
 
@@ -42,6 +43,7 @@ def load(
     if not path.is_dir():
         raise BundleError(f"There is no bundle at {path}. Model.export() or `zoo export` writes one.")
     checking = Checking(path) if verify else None
+    settle()
     from zoo.runtime.session import Ahead
 
     how: How = {"device": device, "fallback": fallback, "threads": threads, "spin": spin, "packed": packed}
