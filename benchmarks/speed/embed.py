@@ -22,7 +22,7 @@ def contests(setting: Setting) -> Iterator[Contest]:
     import zoo
 
     folder = checkpoints.minilm(setting.folder / "minilm", tiny=setting.quick)
-    texts = data.texts(setting.size(96, 8), longest=512 if not setting.quick else 60)
+    texts = data.texts(setting.size(128, 8), longest=512 if not setting.quick else 60)
     path = setting.folder / "minilm.bundle"
     made = {"fp32": (path, export(zoo.load(folder, task="feature-extraction", device="cpu"), path))}
     given = {"folder": str(folder), "inputs": setting.kept("texts", texts), "device": setting.device}

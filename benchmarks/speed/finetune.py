@@ -24,15 +24,15 @@ _GOAL = 0.5  # of a loss that begins at 1.1
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    longest, count, updates = (60, 32, 2) if setting.quick else (512, 240, 30)
+    longest, count, updates = (60, 32, 2) if setting.quick else (512, 320, 40)
     given = {
         "folder": str(checkpoints.small_bert(setting.folder / "bert", tiny=setting.quick)),
         "sure": str(checkpoints.small_bert(setting.folder / "sure", tiny=setting.quick, dropout=0.0)),
         "train": setting.kept("train", _rows(count, longest, 0)),
-        "test": setting.kept("test", _rows(setting.size(64, 8), longest, 9000)),
+        "test": setting.kept("test", _rows(setting.size(128, 8), longest, 9000)),
         "updates": updates,
         "batch": _BATCH,
-        "rate": 8e-4,
+        "rate": 5e-4,
         "device": setting.device,
         "goal": _GOAL,
     }

@@ -22,7 +22,7 @@ _BATCH = 8
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    updates = setting.size(5, 2)
+    updates = setting.size(4, 2)
     given = {
         "folder": str(checkpoints.small_wav2vec2(setting.folder / "wav2vec2", tiny=setting.quick)),
         "sure": str(checkpoints.small_wav2vec2(setting.folder / "sure", tiny=setting.quick, dropout=0.0)),

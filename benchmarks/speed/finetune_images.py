@@ -24,8 +24,8 @@ _TOLERANCE = 2e-2
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    updates, batch = setting.size(6, 2), setting.size(16, 8)
-    train = data.photographs(setting.folder / "photographs", setting.size(48, 8))
+    updates, batch = setting.size(6, 2), 8
+    train = data.photographs(setting.folder / "photographs", setting.size(24, 8))
     test = data.photographs(setting.folder / "others", setting.size(16, 4), seed=1)
     folder = checkpoints.small_resnet(setting.folder / "resnet", train[:8], tiny=setting.quick)
     given = {

@@ -23,7 +23,7 @@ _ROWS = 8  # a batch, of loops
 def contests(setting: Setting) -> Iterator[Contest]:
     import zoo
 
-    paths = data.photographs(setting.folder / "photographs", setting.size(24, 6))
+    paths = data.photographs(setting.folder / "photographs", setting.size(32, 6))
     others = data.photographs(setting.folder / "others", setting.size(16, 8), seed=1)
     folder = checkpoints.resnet(setting.folder / "resnet", others, tiny=setting.quick)
     model = zoo.load(folder, device="cpu")

@@ -139,7 +139,8 @@ def summary(found: Found) -> str:
         columns = [_cells(contest), *(_cells(other["contests"][0]) if other else ["-"] * 4 for other in others)]
         cells = ["-" if set(cell) == {"-"} else " / ".join(cell) for cell in zip(*columns, strict=True)]
         model = result["model"].partition(", random")[0]
-        lines.append(f"| {model}: {contest['name']} | {first['name']}{_loss(first)} | {' | '.join(cells)} |")
+        names = dict.fromkeys(found["contests"][0]["name"] for found in (result, *others) if found)
+        lines.append(f"| {model}: {' / '.join(names)} | {first['name']}{_loss(first)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
