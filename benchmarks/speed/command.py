@@ -34,7 +34,7 @@ WORKS = {
         "finetune_images", "finetune_audio",
     ),
 }  # fmt: skip
-_SERVED = "serving"
+SERVED = "serving"
 # Other CPUs, by what their files are named by, and what the page calls them.
 OTHERS = {"intel": "On an Intel Xeon with AMX", "zen4": "On an AMD EPYC of the fourth generation (Zen 4)"}
 _MORE_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torchvision", "tokenizers", "soundfile")
@@ -53,7 +53,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--servers",
         type=Path,
-        help=f"Python of benchmarks/serving/requirements.txt: for {_SERVED}, which is left out without it",
+        help=f"Python of benchmarks/serving/requirements.txt: for {SERVED}, which is left out without it",
     )
     options = parser.parse_args(given)
     works = WORKS[options.half]
@@ -64,9 +64,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"--rounds is {options.rounds}; a median needs 5 or more, and --quick shows that it runs")
     if options.other and options.half != "cpu":
         parser.error("--other: there is another CPU, and no other GPU")
-    if _SERVED in (options.only or ()) and options.servers is None:
-        parser.error(f"--only {_SERVED} needs --servers: the Python of benchmarks/serving/requirements.txt")
-    options.only = options.only or [name for name in works if name != _SERVED or options.servers is not None]
+    if SERVED in (options.only or ()) and options.servers is None:
+        parser.error(f"--only {SERVED} needs --servers: the Python of benchmarks/serving/requirements.txt")
+    options.only = options.only or [name for name in works if name != SERVED or options.servers is not None]
     return options
 
 

@@ -24,8 +24,9 @@ _TOLERANCE = 2e-2
 
 
 def contests(setting: Setting) -> Iterator[Contest]:
-    updates, batch = setting.size(6, 2), 8
-    train = data.photographs(setting.folder / "photographs", setting.size(24, 8))
+    gpu = setting.device == "cuda"
+    updates, batch = setting.size(6, 2), 16 if gpu else 8
+    train = data.photographs(setting.folder / "photographs", setting.size(3 * batch, 8))
     test = data.photographs(setting.folder / "others", setting.size(16, 4), seed=1)
     folder = checkpoints.small_resnet(setting.folder / "resnet", train[:8], tiny=setting.quick)
     given = {
@@ -38,7 +39,6 @@ def contests(setting: Setting) -> Iterator[Contest]:
         "rate": 1e-3,
         "device": setting.device,
     }
-    gpu = setting.device == "cuda"
     yield Contest(
         f"{updates} updates of {batch} images", updates * batch, "samples",
         [

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.common import RESULTS, ROOT
-from benchmarks.speed.command import OTHERS, WORKS, file_of
+from benchmarks.speed.command import OTHERS, SERVED, WORKS, file_of
 from benchmarks.speed.table import why
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -55,7 +55,18 @@ def page(found: Found) -> str:
                 continue
         parts += [f"## {_SECTIONS[section]}\n", "\n".join(_table(works)), ""]
         parts += [f"{work}: {_told(result)}\n" for work, result in works.items() if result]
+        parts += _minutes(works)
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _minutes(works: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """What the works of a section took in all; servers, which are asked on demand, beside them."""
+    took = {work: result["minutes"] for work, result in works.items() if result}
+    servers = took.pop(SERVED, None)
+    if not took:
+        return []
+    more = f", {SERVED} {servers:.0f} more" if servers is not None else ""
+    return [f"These works took {sum(took.values()):.0f} minutes{more}.\n"]
 
 
 def _table(works: Mapping[str, Mapping[str, Any] | None]) -> Iterator[str]:

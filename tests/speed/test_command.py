@@ -91,7 +91,7 @@ def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytes
     ]
     result = {
         "title": "Tiny", "model": "none", "data": "none", "versions": {"torch": "2"}, "load_average": {"before": 0.0},
-        "rounds": 5, "device": "cpu", "threads": 2, "python": "3",
+        "rounds": 5, "device": "cpu", "threads": 2, "python": "3", "minutes": 1.6,
         "contests": [{"name": "three", "unit": "items", "rows": rows}],
     }  # fmt: skip
     found = {"cpu": {"text": result, "images": None}, "gpu": {"ceilings": None}}
@@ -99,6 +99,13 @@ def test_the_page_and_its_plot_show_every_row(tmp_path: Path, monkeypatch: pytes
     assert "| Tiny | three | **zoo** | 2.50 (2.40 to 2.60); 90% of the answers the same | 3 items | 100 |" in made
     assert "| wrong | refused: its numbers differ | |  |" in made
     assert made.count("| not measured |") == 2
+    assert "These works took 2 minutes." in made
+    assert "These works took 2 minutes, serving 20 more." in page.page(
+        {"cpu": {**found["cpu"], "serving": {**result, "minutes": 20.1}}}
+    )
+    # Of another CPU with another number of items.
+    other = {**result, "contests": [{"name": "four", "unit": "items", "rows": rows[:1]}]}
+    assert "| none: three / four | peer |" in page.summary({**found, "zen4": {"text": other}})
     monkeypatch.setattr(page, "PLOT", tmp_path / "speed.svg")
     page.draw(found)
     assert page.PLOT.read_text(encoding="utf-8").count("<svg") == 1
