@@ -20,4 +20,4 @@ def settle() -> None:
     try:
         import numpy  # noqa: F401
     finally:
-        del os.environ[name]
+        os.environ.pop(name, None)  # Another thread may have been as far.
