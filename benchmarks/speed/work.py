@@ -72,10 +72,6 @@ def export(
     return ""
 
 
-# On three CPUs and with three models it ended so; to see it again takes a quarter of a minute a work.
-_NO_HALF = "ONNX Runtime computes fp16 in fp32 on a CPU: no such bundle was faster for certain, and all were refused"
-
-
 def exported(
     setting: Setting, model: Any, inputs: Sequence[Any], precisions: Sequence[str] = ("fp32", "fp16", "int8")
 ) -> dict[str, tuple[Path, str]]:
@@ -85,8 +81,6 @@ def exported(
     for precision in precisions:
         path = setting.folder / f"{precision}.bundle"
         source, refused = made.get("fp32", (None, ""))
-        if precision == "fp16" and setting.device == "cpu":
-            refused = _NO_HALF
         reason = refused or export(model, path, precision, inputs, runs_on=setting.device, source=source)
         made[precision] = (path, reason)
     return made
